@@ -1,0 +1,42 @@
+# The workbook's commands. Each one makes .venv first, where it is missing or out of date.
+PY := .venv/bin/python
+NOTEBOOK := notebooks/00_start_here.ipynb
+CODE := helpers tests notebooks conftest.py
+ROOT_FLAG := $(shell [ "$$(id -u)" != 0 ] || echo --allow-root)
+
+help: ## list the commands (this)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+
+lab: environment ## open JupyterLab on 00_start_here (LAB_FLAGS="--no-browser --port 8899")
+	$(PY) -m jupyterlab --ServerApp.root_dir="$(CURDIR)" $(ROOT_FLAG) $(LAB_FLAGS) $(NOTEBOOK)
+
+test: environment ## run the unit tests and every notebook (TEST_FLAGS="-k 21" for a part)
+	$(PY) -m pytest $(TEST_FLAGS)
+
+notebooks: environment ## run the lessons and store their outputs (NB=21 for one, NB="21 22" for two)
+	$(PY) tests/execute_notebooks.py $(NB)
+
+zoo: environment ## train the shipped models again, from the recipes in helpers/zoo.py
+	$(PY) -m helpers.zoo $(ZOO_FLAGS)
+
+lint: environment ## check the code's style and layout, in files and notebooks
+	$(PY) -m ruff check $(CODE)
+	$(PY) -m ruff format --check $(CODE)
+
+format: environment ## lay the code out as `make lint` wants it
+	$(PY) -m ruff check --fix $(CODE)
+	$(PY) -m ruff format $(CODE)
+
+lock: ## compile requirements.txt from pyproject.toml (LOCK_FLAGS=--upgrade for newer versions)
+	@sh setup.sh tools
+	$(PY) -m uv pip compile --quiet --universal pyproject.toml -o requirements.txt $(LOCK_FLAGS)
+
+clean: ## remove .venv and what the tools leave behind
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find helpers tests notebooks -name __pycache__ -prune -exec rm -rf {} +
+	find notebooks -name .ipynb_checkpoints -prune -exec rm -rf {} +
+
+environment:
+	@sh setup.sh
+
+.PHONY: help lab test notebooks zoo lint format lock clean environment

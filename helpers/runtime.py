@@ -1,0 +1,176 @@
+"""One interface over deployed model files. It imports NumPy and a runtime, no training library."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+RUNTIMES = {
+    "litert": "BUILTIN",
+    "litert-builtin": "BUILTIN_WITHOUT_DEFAULT_DELEGATES",
+    "litert-reference": "BUILTIN_REF",
+}
+IMAGE_SHAPE = (28, 28, 1)
+
+
+@contextmanager
+def captured_stderr() -> Iterator[BinaryIO]:
+    """Send what is written to file descriptor 2 to a temporary file, which is yielded.
+
+    C++ libraries write there directly, past `sys.stderr`. The descriptor is restored on every way
+    out. It belongs to the whole process: what other threads write meanwhile is caught as well.
+    """
+    sys.stderr.flush()
+    original = os.dup(2)
+    try:
+        with tempfile.TemporaryFile() as log:
+            os.dup2(log.fileno(), 2)
+            try:
+                yield log
+            finally:
+                sys.stderr.flush()
+                os.dup2(original, 2)
+    finally:
+        os.close(original)
+
+
+def open_model(
+    path_or_bytes: str | os.PathLike | bytes, runtime: str = "litert", threads: int = 1
+) -> LiteRTModel:
+    """A deployed model, ready to run: the path of a .tflite file, or its bytes.
+
+    runtime: "litert" hands what it can to XNNPACK's kernels, as phones do by default;
+    "litert-builtin" runs LiteRT's own optimized kernels; "litert-reference" its plain C++ loops,
+    which are slow and define what the integer operations mean.
+    Raises ValueError for an unknown runtime, a thread count below 1, and bytes that are not a
+    whole .tflite model with one input and one output; FileNotFoundError; TypeError.
+    """
+    if runtime not in RUNTIMES:
+        raise ValueError(f"unknown runtime {runtime!r}: choose one of {', '.join(RUNTIMES)}")
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        raise ValueError(f"threads is {threads!r}: pass a whole number, at least 1")
+    return LiteRTModel(read_tflite(path_or_bytes), RUNTIMES[runtime], threads)
+
+
+def read_tflite(path_or_bytes: str | os.PathLike | bytes) -> bytes:
+    """The bytes of a .tflite file, which carry the identifier TFL3 at offset 4."""
+    if isinstance(path_or_bytes, bytes):
+        content, shown = path_or_bytes, "the model"
+    elif isinstance(path_or_bytes, (str, os.PathLike)):
+        path = Path(path_or_bytes)
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"there is no model file {path}: write one first, "
+                "with path.write_bytes(helpers.convert.to_tflite(model, mode))"
+            )
+        content, shown = path.read_bytes(), path
+    else:
+        raise TypeError(
+            f"path_or_bytes is a {type(path_or_bytes).__name__}: pass the path of a .tflite file, "
+            "or its bytes as helpers.convert.to_tflite returns them"
+        )
+    if content[4:8] != b"TFL3":
+        raise ValueError(
+            f"{shown} ({len(content)} bytes) is not a .tflite file: bytes 4 to 8 are "
+            f"{content[4:8]!r} instead of b'TFL3'; convert the model again"
+        )
+    return content
+
+
+class LiteRTModel:
+    """A .tflite model in a LiteRT interpreter, one input at a time."""
+
+    def __init__(self, content: bytes, kernels: str, threads: int):
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+        self.size_bytes = len(content)
+        with captured_stderr():
+            try:
+                self._interpreter = Interpreter(
+                    model_content=content,
+                    num_threads=threads,
+                    experimental_op_resolver_type=OpResolverType[kernels],
+                )
+                self._interpreter.allocate_tensors()
+            except (RuntimeError, ValueError) as error:
+                raise ValueError(
+                    f"LiteRT cannot open the model ({len(content)} bytes): it is damaged, or uses "
+                    f"operations that LiteRT does not have; convert it again ({error})"
+                ) from error
+        inputs = self._interpreter.get_input_details()
+        outputs = self._interpreter.get_output_details()
+        if len(inputs) != 1 or len(outputs) != 1 or inputs[0]["shape"][:1].tolist() != [1]:
+            raise ValueError(
+                f"the model has {len(inputs)} inputs and {len(outputs)} outputs: expected one of "
+                "each, with a batch of 1; run other models with ai_edge_litert itself"
+            )
+        self._input, self._output = inputs[0], outputs[0]
+        self._shape = tuple(self._input["shape"][1:].tolist())
+        self._levels = self._quantize(np.arange(256, dtype=np.float32) / 255)
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """Logits float32 [N, C] of images uint8 [N, 28, 28].
+
+        A float model reads pixels / 255, an int8 model pixels - 128; integer outputs come back as
+        (q - zero_point) * scale. A model of another input shape takes float32 [N, *shape].
+        """
+        rows = self._prepared(images)
+        index = self._output["index"]
+        raw = np.empty((len(rows), self._output["shape"][-1]), self._output["dtype"])
+        for i in range(len(rows)):
+            self._interpreter.set_tensor(self._input["index"], rows[i : i + 1])
+            self._interpreter.invoke()
+            raw[i] = self._interpreter.get_tensor(index)[0]
+        scale, zero_point = self._output["quantization"]
+        if scale == 0:
+            return raw
+        return (raw.astype(np.float32) - zero_point) * np.float32(scale)
+
+    def prepare(self, image: np.ndarray) -> Callable[[], None]:
+        """A function without arguments that runs the model once on `image` uint8 [28, 28].
+
+        It is what `helpers.measure.latency` times: copying the prepared input in, and inference.
+        """
+        row = self._prepared(np.asarray(image)[None])
+        interpreter, index = self._interpreter, self._input["index"]
+
+        def run() -> None:
+            interpreter.set_tensor(index, row)
+            interpreter.invoke()
+
+        return run
+
+    def _quantize(self, x: np.ndarray) -> np.ndarray:
+        """float32 of any shape -> the numbers that the model reads."""
+        dtype = self._input["dtype"]
+        scale, zero_point = self._input["quantization"]
+        if scale == 0:
+            return x.astype(dtype)
+        limits = np.iinfo(dtype)
+        q = np.rint(x / np.float64(scale)) + zero_point
+        return q.clip(limits.min, limits.max).astype(dtype)
+
+    def _prepared(self, images: np.ndarray) -> np.ndarray:
+        """Checked inputs, as the model reads them, [N, *shape]."""
+        images = np.asarray(images)
+        image = self._shape == IMAGE_SHAPE
+        wanted, shape = (np.uint8, IMAGE_SHAPE[:2]) if image else (np.float32, self._shape)
+        if images.dtype != wanted:
+            raise TypeError(
+                f"the inputs have dtype {images.dtype}: pass "
+                + ("the raw pixels as uint8 in 0..255, unscaled" if image else "float32")
+            )
+        if images.shape[1:] != shape or images.ndim == 0:
+            expected = ", ".join(map(str, ("N", *shape)))
+            raise ValueError(
+                f"the inputs have shape {images.shape}: expected [{expected}]; "
+                "for a single input use x[None]"
+            )
+        return self._levels[images][..., None] if image else self._quantize(images)

@@ -1,0 +1,149 @@
+"""The recipes behind data/models. `make zoo` trains all, `python -m helpers.zoo NAME ...` some.
+
+Nothing here was chosen on a test set. Image models train on the split "fit" and were chosen on
+"validation". Sensor models were chosen by leaving out one subject of "train" at a time, and then
+train on all of "train", so that their validation accuracy is of people they know. The test set
+is measured once, when a model is finished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save
+from torch import nn
+
+from helpers.data import DATA, fashion_mnist, watch
+from helpers.models import NAMES, build
+from helpers.train import History, accuracy, fit, flip_and_shift, predict
+
+IMAGE = dict(optimizer="sgd", schedule="one_cycle", batch_size=64, seed=0)
+SENSOR = dict(optimizer="adam", schedule="one_cycle", batch_size=64, seed=0, weight_decay=0.01)
+
+
+def move_watch(
+    x: torch.Tensor,
+    generator: torch.Generator,
+    tilt: float = 0.2,
+    loudness: float = 0.1,
+    tempo: float = 0.2,
+    shift: float = 10.0,
+) -> torch.Tensor:
+    """Windows float32 [N, time, 6] -> the same shape, as if worn and moved by somebody else.
+
+    Each window draws its own changes. Its tempo is multiplied by up to exp(±tempo) and its middle
+    moved by up to ±shift steps, linearly interpolated and reflected at the ends; the rotation rate
+    is scaled with the tempo. The watch is turned, both sensors alike, by a rotation vector with
+    deviation `tilt` (rad) on each axis. Each sensor is scaled by exp(loudness * normal). Half of
+    the windows move to the other wrist: a mirror turns the x axis of a vector (acceleration) and
+    the y and z axes of a pseudovector (rotation). Only `generator` is drawn from.
+    """
+    n, steps, _ = x.shape
+    middle = (steps - 1) / 2
+    speed = torch.exp(tempo * (2 * torch.rand(n, 1, generator=generator) - 1))
+    offset = shift * (2 * torch.rand(n, 1, generator=generator) - 1)
+    at = middle + offset + speed * (torch.arange(steps) - middle)
+    at = (steps - 1) - ((steps - 1) - at.abs()).abs()  # reflected at both ends
+    left = at.long().clamp(0, steps - 2)
+    rows = torch.arange(n)[:, None]
+    x = torch.lerp(x[rows, left], x[rows, left + 1], (at - left)[:, :, None])
+
+    skew = torch.zeros(n, 3, 3)
+    turn = tilt * torch.randn(n, 3, generator=generator)
+    skew[:, [2, 0, 1], [1, 2, 0]] = turn
+    skew = skew - skew.mT
+    x = (x.reshape(n, 2 * steps, 3) @ torch.linalg.matrix_exp(skew)).reshape(n, steps, 6)
+
+    gain = torch.exp(loudness * torch.randn(n, 1, 2, generator=generator))
+    gain = gain * torch.cat([torch.ones(n, 1, 1), speed[:, :, None]], dim=2)
+    mirror = torch.tensor([-1.0, 1.0, 1.0, 1.0, -1.0, -1.0])
+    other = torch.rand(n, 1, 1, generator=generator) < 0.5
+    return x * gain.repeat_interleave(3, dim=2) * torch.where(other, mirror, 1.0)
+
+
+def smoothed_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy against 0.9 for the label and 0.1 spread over all classes (Szegedy 2016)."""
+    return nn.functional.cross_entropy(logits, labels, label_smoothing=0.1)
+
+
+RECIPES: dict[str, dict] = {
+    "LeNet300": IMAGE | dict(epochs=30, lr=0.05, weight_decay=1e-4),
+    "LeNet5": IMAGE | dict(epochs=20, lr=0.03, weight_decay=5e-4, augment=flip_and_shift),
+    "TinyCNN": IMAGE | dict(epochs=25, lr=0.1, weight_decay=1e-4),
+    "ResNet8": IMAGE | dict(epochs=22, lr=0.1, weight_decay=3e-4, augment=flip_and_shift),
+    "WideResNet": IMAGE | dict(epochs=15, lr=0.08, weight_decay=5e-4, augment=flip_and_shift),
+    "SensorGRU": SENSOR | dict(epochs=40, lr=0.005, augment=move_watch),
+    "SensorLSTM": SENSOR
+    | dict(epochs=20, lr=0.01, augment=move_watch, loss=smoothed_cross_entropy),
+}
+
+
+def splits(name: str) -> tuple[tuple, tuple, tuple]:
+    """(inputs, labels) of what model `name` trains on, is validated on, and is tested on."""
+    if name.startswith("Sensor"):
+        sets = [watch(split) for split in ("train", "validation", "test")]
+        return tuple((s.windows, s.labels) for s in sets)
+    sets = [fashion_mnist(split) for split in ("fit", "validation", "test")]
+    return tuple((s.images, s.labels) for s in sets)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write `content` beside `path` and rename it, so that no reader sees half a file."""
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_bytes(content)
+    temporary.replace(path)
+
+
+def train(name: str, folder: Path = DATA / "models", **changes) -> dict:
+    """Train model `name` by its recipe, write NAME.safetensors and NAME.json, return the card.
+
+    changes override entries of the recipe (the tests train for less time than the recipe says).
+    """
+    if name not in RECIPES:
+        raise ValueError(f"no recipe for {name!r}: choose one of {', '.join(RECIPES)}")
+    recipe = RECIPES[name] | changes
+    fitting, validation, _ = splits(name)
+    model = build(name, recipe["seed"])
+    history = fit(model, *fitting, **recipe, validation=validation)
+    return publish(name, model, recipe, history, folder)
+
+
+def publish(name: str, model: nn.Module, recipe: dict, history: History, folder: Path) -> dict:
+    """Measure the finished model on the test set, write it and its card, return the card."""
+    fitting, _, test = splits(name)
+    model.to(memory_format=torch.contiguous_format)
+    content = save({key: value.contiguous() for key, value in model.state_dict().items()})
+    logits = predict(model, test[0])
+    card = {
+        "name": name,
+        "recipe": {key: getattr(value, "__name__", value) for key, value in recipe.items()},
+        "data": "watch" if name.startswith("Sensor") else "fashion_mnist",
+        "trained_on": len(fitting[1]),
+        "final_training_loss": round(history.loss[-1], 4),
+        "validation_accuracy": round(history.validation_accuracy[-1], 4),
+        "test_accuracy": round(accuracy(logits, test[1]), 4),
+        "test_correct": int(np.sum(logits.argmax(1) == test[1])),
+        "test_total": len(test[1]),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "torch": torch.__version__,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    replace_file(folder / f"{name}.safetensors", content)
+    replace_file(folder / f"{name}.json", (json.dumps(card, indent=2) + "\n").encode())
+    return card
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or NAMES:
+        card = train(name)
+        print(
+            f"{name}: {card['test_accuracy']:.2%} on {card['test_total']} test examples, "
+            f"{card['parameters']} parameters",
+            flush=True,
+        )

@@ -1,0 +1,129 @@
+"""Runs lessons from top to bottom and stores their outputs: what `make notebooks` does.
+
+usage: python tests/execute_notebooks.py [NN ...]     (default: every lesson and every solution)
+
+A notebook is replaced only when all its cells ran. What changes from run to run without meaning
+(times of execution, widget models) is left out, so that a diff shows what a lesson's numbers did.
+"""
+
+import os
+import re
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
+CELL_TIMEOUT = 600
+WIDGET = "application/vnd.jupyter.widget-view+json"
+WIDGET_NOTE = "Interactive: run this cell in JupyterLab to get its controls."
+BAR = re.compile(r"\d+%\||\d+it \[|\dit/s\]|s/it\]")
+
+
+def selected(numbers: list[str], folder: Path = NOTEBOOKS) -> list[Path]:
+    """The lessons and solutions whose names begin with one of the numbers, or all of them."""
+    paths = sorted(folder.glob("*.ipynb")) + sorted(folder.glob("solutions/*.ipynb"))
+    if not numbers:
+        return paths
+    known = sorted({path.name[:2] for path in paths})
+    for number in numbers:
+        if number not in known:
+            raise ValueError(f"no notebook {number}: there are {', '.join(known) or 'none'}")
+    return [path for path in paths if path.name[:2] in numbers]
+
+
+def clean(notebook: nbformat.NotebookNode) -> None:
+    """Leave what a page without a kernel can show, and nothing that differs between equal runs.
+
+    A stored widget is an error message in JupyterLab, a network request in an HTML page and
+    `interactive(children=...` on GitHub. One sentence takes its place; progress bars go entirely.
+    """
+    notebook.metadata = nbformat.from_dict(
+        {
+            "kernelspec": {
+                "display_name": "Python 3 (ipykernel)",
+                "language": "python",
+                "name": "python3",
+            },
+            "language_info": {"file_extension": ".py", "name": "python"},
+        }
+    )
+    for cell in notebook.cells:
+        for key in ("execution", "ExecuteTime", "collapsed", "scrolled"):
+            cell.metadata.pop(key, None)
+        if cell.cell_type != "code":
+            continue
+        kept = []
+        for output in cell.outputs:
+            data = output.get("data", {})
+            if WIDGET in data:
+                if BAR.search(data.get("text/plain", "")):
+                    continue
+                output = nbformat.v4.new_output(
+                    "display_data",
+                    data={"text/markdown": f"*{WIDGET_NOTE}*", "text/plain": WIDGET_NOTE},
+                )
+            kept.append(output)
+        cell.outputs = kept
+
+
+def execute(path: Path, timeout: float = CELL_TIMEOUT) -> None:
+    """Run one notebook in its own folder and store it, all or nothing.
+
+    Raises RuntimeError, naming the cell, if a cell fails, runs too long or writes to stderr.
+    """
+    notebook = nbformat.read(path, as_version=4)
+    client = NotebookClient(
+        notebook,
+        timeout=timeout,
+        kernel_name="python3",
+        allow_errors=False,
+        resources={"metadata": {"path": str(path.parent)}},
+    )
+    try:
+        client.execute()
+    except CellTimeoutError as error:
+        raise RuntimeError(f"a cell ran longer than {timeout:g} s") from error
+    except (CellExecutionError, DeadKernelError) as error:
+        raise RuntimeError(f"a cell failed\n{error}") from error
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if output.get("name") == "stderr":
+                raise RuntimeError(
+                    f"code cell {cell.execution_count} wrote to stderr: silence it at its source\n"
+                    f"{output.text[:400]}"
+                )
+    clean(notebook)
+    partial = path.with_name(path.name + ".partial")
+    nbformat.write(notebook, partial)
+    os.replace(partial, path)
+
+
+def main(numbers: list[str]) -> int:
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # this environment's kernel, not a user's own
+    try:
+        paths = selected(numbers)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    failed = 0
+    for path in paths:
+        name = path.relative_to(NOTEBOOKS.parent)
+        start = time.perf_counter()
+        try:
+            execute(path)
+        except RuntimeError as error:
+            failed += 1
+            print(f"{name}: not stored: {error}", file=sys.stderr, flush=True)
+        else:
+            size = path.stat().st_size / 1024
+            print(f"{name}: {time.perf_counter() - start:.1f} s, {size:.0f} KiB", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,117 @@
+"""Every exercise: its solution is accepted, plausible mistakes are rejected with a fitting hint."""
+
+import ast
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lesson_code import cells, definitions
+
+from helpers import checks
+
+NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+
+
+def erase_with(high=21, same=False, size=8, inplace=False, seeded=True, diagonal=False):
+    def erase(x, generator):
+        n = len(x)
+        corner = torch.randint(
+            0, high, (2, 1 if same else n), generator=generator if seeded else None
+        )
+        if diagonal:
+            corner = corner[:1].repeat(2, 1)
+        rows, columns = ((torch.arange(28) - c[:, None]) for c in corner)
+        inside = ((rows >= 0) & (rows < size))[:, :, None] & ((columns >= 0) & (columns < size))[
+            :, None
+        ]
+        mask = (~inside)[:, None].float()
+        return x.mul_(mask) if inplace else x * mask
+
+    return erase
+
+
+def mean_precision(labels, answers):
+    used = [k for k in range(4) if (answers == k).any()]
+    return np.mean([(labels[answers == k] == k).mean() for k in used])
+
+
+# (exercise, wrong answer, words of the hint that fits)
+WRONG = [
+    ("00.1", lambda p: p - np.uint8(128), "wrapped around"),
+    ("00.1", lambda p: p / 255, "real value"),
+    ("00.1", lambda p: p.astype(np.int8), "Subtract first"),
+    ("00.1", lambda p: p.astype(int) - 128, "dtype is int64"),
+    ("00.1", lambda p: np.clip(p, 0, 127).astype(np.int8), "shift by the zero point"),
+    ("00.1", lambda p: (p.astype(int) - 127).clip(-128, 127).astype(np.int8), "expected -128"),
+    ("00.1", lambda p: p.no_such_thing, "raised AttributeError"),
+    ("00.1", np.array([1]), "pass the function itself"),
+    ("14.1", lambda y, a: (y == a).mean(), "plain accuracy"),
+    (
+        "14.1",
+        lambda y, a: sum((a[y == k] == k).mean() for k in (0, 1, 3)) / 4,
+        "class 2 never occurs",
+    ),
+    ("14.1", lambda y, a: np.mean([(a[y == k] == k).mean() for k in (0, 1)]), "expected 0.7"),
+    ("14.1", mean_precision, "mean precision"),
+    ("14.1", lambda y, a: np.array([0.6, 0.5, 1]), "one number"),
+    ("14.2", lambda p, h: int(1.96**2 * p * (1 - p) / h**2), "round up"),
+    ("14.2", lambda p, h: 1.96**2 * p * (1 - p) / h**2, "round up"),
+    ("14.2", lambda p, h: int(np.ceil(p * (1 - p) / h**2)), "1.96 is missing"),
+    ("14.2", lambda p, h: int(np.ceil(1.96**2 * p * (1 - p) / (2 * h) ** 2)), "half-width"),
+    ("14.2", lambda p, h: int(np.ceil(1.96 * np.sqrt(p * (1 - p)) / h)), "square"),
+    ("14.2", lambda p, h: 100, "expected 3458"),
+    ("14.3", erase_with(same=True), "draw one corner for each image"),
+    ("14.3", erase_with(high=20), "upper end"),
+    ("14.3", erase_with(high=28), "0..20"),
+    ("14.3", erase_with(size=9, high=20), "not 8x8"),
+    ("14.3", erase_with(inplace=True), "has changed"),
+    ("14.3", erase_with(seeded=False), "pass generator"),
+    ("14.3", erase_with(diagonal=True), "independent"),
+    ("14.3", lambda x, generator: x * 0.5, "stay as they are"),
+    ("14.3", lambda x, generator: x[:1], "of shape"),
+]
+
+
+def solutions():
+    """(exercise, notebook stem, name of the function) of every check call in the solutions."""
+    found = []
+    for path in sorted((NOTEBOOKS / "solutions").glob("*.ipynb")):
+        for cell in cells(f"solutions/{path.stem}"):
+            for node in ast.walk(ast.parse(cell)):
+                if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "check":
+                    found.append((node.args[0].value, path.stem, node.args[1].id))
+    return found
+
+
+@pytest.mark.parametrize(("number", "lesson", "name"), solutions())
+def test_solution_is_accepted(number, lesson, name, capsys):
+    checks.check(number, getattr(definitions(f"solutions/{lesson}"), name))
+    assert capsys.readouterr().out == f"{number} correct\n"
+
+
+@pytest.mark.parametrize(("number", "answer", "words"), WRONG)
+def test_mistake_gets_its_hint(number, answer, words, capsys):
+    checks.check(number, answer)
+    said = capsys.readouterr().out
+    assert said.startswith(f"{number} not yet: ") and words in said
+
+
+def test_every_exercise_has_a_solution_and_two_mistakes():
+    solved = {number for number, _, _ in solutions()}
+    assert solved == set(checks.EXERCISES)
+    for number in solved:
+        assert sum(number == wrong[0] for wrong in WRONG) >= 2
+
+
+@pytest.mark.parametrize("answer", [None, ..., lambda *a: None, lambda *a: ...])
+@pytest.mark.parametrize("number", ["00.1", "14.1", "14.2", "14.3"])
+def test_a_stub_is_not_attempted(number, answer, capsys):
+    checks.check(number, answer)
+    assert capsys.readouterr().out.startswith(f"{number} not attempted")
+
+
+@pytest.mark.parametrize("number", ["14.9", "99.1", 14.1, ""])
+def test_unknown_exercise(number):
+    with pytest.raises(ValueError, match="unknown exercise"):
+        checks.check(number, None)

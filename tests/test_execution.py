@@ -1,0 +1,135 @@
+"""How notebooks are run: time-outs and dead kernels are failures, stored pages are clean."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import execute_notebooks
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+
+ROOT = Path(__file__).resolve().parent.parent
+SWALLOW = """import time
+try:
+    time.sleep(30)
+except KeyboardInterrupt:
+    print("went on")"""
+
+
+def run_suite(folder: Path, *sources: str) -> str:
+    """pytest's report on a notebook of these cells, with this project's configuration."""
+    for name in ("conftest.py", "pyproject.toml"):
+        (folder / name).write_bytes((ROOT / name).read_bytes())
+    cells = [new_code_cell(source, execution_count=n) for n, source in enumerate(sources, 1)]
+    (folder / "notebooks").mkdir()
+    nbformat.write(new_notebook(cells=cells), folder / "notebooks" / "99_slow.ipynb")
+    hidden = folder / "notebooks" / ".ipynb_checkpoints"
+    hidden.mkdir()
+    (hidden / "99_slow-checkpoint.ipynb").write_text("not a notebook")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-rA", "--color=no", "notebooks"]
+    command += ["-p", "no:cacheprovider", "--nbval-cell-timeout=2"]
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    "slow", ["import time; time.sleep(30)", SWALLOW], ids=["hangs", "swallows"]
+)
+def test_a_timed_out_notebook_fails_from_there_on(tmp_path, slow):
+    report = run_suite(tmp_path, "x = 1", slow, "x", "x + 1")
+    assert "PASSED notebooks/99_slow.ipynb::Cell 0" in report
+    assert "FAILED notebooks/99_slow.ipynb::Cell 1" in report
+    for later in (2, 3):
+        assert f"ERROR notebooks/99_slow.ipynb::Cell {later} - Failed: not run" in report
+    assert "Timeout of 2 seconds" in report or "ran longer than 2 seconds" in report
+    assert "xfailed" not in report
+
+
+def test_a_dead_kernel_is_noticed_and_named(tmp_path):
+    report = run_suite(tmp_path, "import os; os._exit(9)", "1")
+    assert "the kernel died while it ran this cell" in report
+    assert "FAILED notebooks/99_slow.ipynb::Cell 1" in report
+
+
+@pytest.fixture
+def lesson(tmp_path):
+    sources = [
+        "from ipywidgets import interact\nfrom tqdm.auto import tqdm",
+        "interact(lambda k: print(k), k=(1, 5));",
+        "for step in tqdm(range(2)):\n    pass\nprint('trained')",
+        "6 * 7",
+    ]
+    notebook = new_notebook(cells=[new_code_cell(source) for source in sources])
+    notebook.metadata = {"kernelspec": {"name": "mine", "display_name": "x"}, "widgets": {}}
+    path = tmp_path / "99_page.ipynb"
+    nbformat.write(notebook, path)
+    return path
+
+
+def test_a_stored_page_is_clean_and_stable(lesson, tmp_path, monkeypatch):
+    monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "1")
+    execute_notebooks.execute(lesson, timeout=60)
+    first = lesson.read_bytes()
+    notebook = nbformat.read(lesson, as_version=4)
+    assert [cell.execution_count for cell in notebook.cells] == [1, 2, 3, 4]
+    controls, trained, answer = (cell.outputs for cell in notebook.cells[1:])
+    assert [o.data["text/plain"] for o in controls] == [execute_notebooks.WIDGET_NOTE]
+    assert [o.text for o in trained] == ["trained\n"], "no bar"
+    assert answer[0].data == {"text/plain": "42"}
+    assert set(notebook.metadata) == {"kernelspec", "language_info"}
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert b"widget-view" not in first and b"iopub" not in first
+    execute_notebooks.execute(lesson, timeout=60)
+    assert lesson.read_bytes() == first, "a second run changes nothing"
+    assert [path.name for path in tmp_path.iterdir()] == [lesson.name]
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("1 / 0", "a cell failed(.|\n)*ZeroDivisionError"),
+        ("import time; time.sleep(60)", "longer than 3 s"),
+        ("import sys; print('noise', file=sys.stderr)", "code cell 5 wrote to stderr(.|\n)*noise"),
+    ],
+    ids=["fails", "hangs", "noise"],
+)
+def test_a_failing_notebook_is_left_as_it_was(lesson, tmp_path, source, message):
+    notebook = nbformat.read(lesson, as_version=4)
+    notebook.cells.append(new_code_cell(source))
+    nbformat.write(notebook, lesson)
+    before = lesson.read_bytes()
+    with pytest.raises(RuntimeError, match=message):
+        execute_notebooks.execute(lesson, timeout=3)
+    assert lesson.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == [lesson.name]
+
+
+def test_other_outputs_are_kept():
+    kept = [
+        new_output("display_data", data={"image/png": "x", "text/plain": "<Figure>"}),
+        new_output("stream", name="stdout", text="100%| not a widget"),
+    ]
+    notebook = new_notebook(
+        cells=[new_code_cell("x", outputs=list(kept), metadata={"tags": ["a"]})]
+    )
+    execute_notebooks.clean(notebook)
+    assert notebook.cells[0].outputs == kept
+    assert notebook.cells[0].metadata == {"tags": ["a"]}
+
+
+def test_selection(tmp_path):
+    (tmp_path / "solutions").mkdir()
+    names = ["11_a.ipynb", "21_b.ipynb", "solutions/21_b.ipynb"]
+    for name in names:
+        (tmp_path / name).touch()
+    chosen = execute_notebooks.selected(["21"], tmp_path)
+    assert [path.relative_to(tmp_path).as_posix() for path in chosen] == names[1:]
+    assert len(execute_notebooks.selected([], tmp_path)) == 3
+    with pytest.raises(ValueError, match="no notebook 33: there are 11, 21"):
+        execute_notebooks.selected(["33"], tmp_path)

@@ -1,0 +1,180 @@
+"""The suite goes red when a helper is wrong: proved by breaking one in a copy of the project.
+
+Each entry of BREAKS names a notebook, a helper and the mistake. The copy holds the helpers, one
+notebook and a link to the data, and pytest runs there as `make test` runs it here.
+"""
+
+import functools
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+
+ROOT = Path(__file__).resolve().parent.parent
+LIMIT_SECONDS = 900
+
+
+class Break(NamedTuple):
+    """In `helper`, `old` becomes `new`; `notebook` must notice, because of `why`."""
+
+    notebook: str
+    helper: str
+    old: str
+    new: str
+    why: str
+
+
+BREAKS: list[Break] = []
+
+
+def copy_project(root: Path, notebook: str, target: Path) -> Path:
+    """A copy in which one notebook can be tested; the data is linked, not copied."""
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(root / "helpers", target / "helpers", ignore=ignore)
+    (target / "notebooks").mkdir()
+    for path in (f"notebooks/{notebook}.ipynb", "pyproject.toml", "conftest.py"):
+        source = root / path if (root / path).exists() else ROOT / path
+        shutil.copy(source, target / path)
+    if (root / "data").exists():
+        (target / "data").symlink_to((root / "data").resolve(), target_is_directory=True)
+    return target
+
+
+def apply(change: Break, project: Path) -> None:
+    """Break the copy's helper; a text that is not there exactly once is an error of the table."""
+    path = project / "helpers" / change.helper
+    text = path.read_text(encoding="utf-8")
+    times = text.count(change.old)
+    if times != 1:
+        raise LookupError(
+            f"helpers/{change.helper} holds {change.old!r} {times} times, not once: "
+            f"bring BREAKS in tests/test_regression_bites.py up to date"
+        )
+    broken = text.replace(change.old, change.new)
+    compile(broken, change.helper, "exec")  # a mistake in the numbers, not in the syntax
+    path.write_text(broken, encoding="utf-8")
+
+
+def run_notebook(project: Path, notebook: str) -> subprocess.CompletedProcess:
+    """pytest on one notebook of the copy; the copy's helpers come before the installed ones."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
+    environment["PYTHONPATH"] = str(project)
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-x", "-q", "--color=no"]
+    command += ["-p", "no:cacheprovider", f"notebooks/{notebook}.ipynb"]
+    return subprocess.run(
+        command,
+        cwd=project,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_SECONDS,
+    )
+
+
+def assert_green(result: subprocess.CompletedProcess) -> None:
+    assert result.returncode == 0, f"red without a mistake:\n{result.stdout}\n{result.stderr}"
+    assert re.search(r"[1-9]\d* passed", result.stdout), f"nothing was tested:\n{result.stdout}"
+
+
+def assert_red(result: subprocess.CompletedProcess, change: Break) -> None:
+    """Red because a cell's claim or number failed, not because the copy could not be run."""
+    story = f"helpers/{change.helper}: {change.old!r} -> {change.new!r} ({change.why})"
+    assert result.returncode == 1, f"{story} was not noticed:\n{result.stdout}\n{result.stderr}"
+    noticed = "AssertionError" in result.stdout or "Cell outputs differ" in result.stdout
+    assert noticed, f"{story} stopped the notebook before it could notice:\n{result.stdout}"
+
+
+@functools.cache
+def green_without_the_mistake(notebook: str, folder: Path) -> None:
+    """Once for each notebook: the copy itself is sound."""
+    assert_green(run_notebook(copy_project(ROOT, notebook, folder), notebook))
+
+
+@pytest.mark.parametrize("change", BREAKS, ids=lambda c: f"{c.notebook}-{c.helper}")
+def test_a_broken_helper_turns_the_suite_red(change, tmp_path, tmp_path_factory):
+    project = copy_project(ROOT, change.notebook, tmp_path / "broken")
+    apply(change, project)
+    sound = tmp_path_factory.getbasetemp() / f"sound_{change.notebook}"
+    green_without_the_mistake(change.notebook, sound)
+    assert_red(run_notebook(project, change.notebook), change)
+
+
+# --- the machinery itself, on a notebook made here -------------------------------------------
+
+HELPER = """def quantize(x, scale):
+    return round(x / scale)
+"""
+ROUND_TO_FLOOR = Break("98_made", "made.py", "round(x / scale)", "int(x // scale)", "it rounds")
+
+
+@pytest.fixture
+def made(tmp_path):
+    """A project with one helper and one notebook: an import, an assert and a compared cell."""
+    root = tmp_path / "project"
+    (root / "helpers").mkdir(parents=True)
+    (root / "notebooks").mkdir()
+    (root / "helpers" / "__init__.py").touch()
+    (root / "helpers" / "made.py").write_text(HELPER, encoding="utf-8")
+    cells = [
+        new_code_cell("from helpers.made import quantize", execution_count=1),
+        new_code_cell("assert quantize(4.0, 2.0) == 2", execution_count=2),
+        new_code_cell(
+            "print(quantize(1.9, 1.0))",
+            execution_count=3,
+            outputs=[new_output("stream", name="stdout", text="2\n")],
+            metadata={"tags": ["nbval-check-output"]},
+        ),
+    ]
+    nbformat.write(new_notebook(cells=cells), root / "notebooks" / "98_made.ipynb")
+    return root
+
+
+def test_green_unbroken_and_red_broken(made, tmp_path):
+    project = copy_project(made, "98_made", tmp_path / "copy")
+    assert_green(run_notebook(project, "98_made"))
+    apply(ROUND_TO_FLOOR, project)
+    broken = run_notebook(project, "98_made")
+    assert_red(broken, ROUND_TO_FLOOR)
+    assert "Cell outputs differ" in broken.stdout, "a compared cell noticed it"
+    with pytest.raises(AssertionError, match="red without a mistake"):
+        assert_green(broken)
+    assert "round" in (made / "helpers" / "made.py").read_text(encoding="utf-8"), "only the copy"
+
+
+def test_a_mistake_that_nobody_notices_is_reported(made, tmp_path):
+    project = copy_project(made, "98_made", tmp_path / "copy")
+    harmless = ROUND_TO_FLOOR._replace(new="round(1.0 * x / scale)")
+    apply(harmless, project)
+    with pytest.raises(AssertionError, match="was not noticed"):
+        assert_red(run_notebook(project, "98_made"), harmless)
+
+
+def test_a_crash_is_not_taken_for_a_proof(made, tmp_path):
+    project = copy_project(made, "98_made", tmp_path / "copy")
+    crash = ROUND_TO_FLOOR._replace(old="def quantize", new="def other")
+    apply(crash, project)
+    with pytest.raises(AssertionError, match="stopped the notebook before"):
+        assert_red(run_notebook(project, "98_made"), crash)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (ROUND_TO_FLOOR._replace(old="ceil(x)"), LookupError, "'ceil.x.' 0 times, not once"),
+        (ROUND_TO_FLOOR._replace(old="scale"), LookupError, "2 times, not once"),
+        (ROUND_TO_FLOOR._replace(new="round("), SyntaxError, "never closed"),
+        (ROUND_TO_FLOOR._replace(helper="gone.py"), FileNotFoundError, "gone.py"),
+    ],
+)
+def test_a_table_out_of_date_is_an_error(made, tmp_path, change, error, message):
+    project = copy_project(made, "98_made", tmp_path / "copy")
+    with pytest.raises(error, match=message):
+        apply(change, project)
