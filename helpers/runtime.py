@@ -85,7 +85,10 @@ def read_tflite(path_or_bytes: str | os.PathLike | bytes) -> bytes:
 
 
 class LiteRTModel:
-    """A .tflite model in a LiteRT interpreter, one input at a time."""
+    """A .tflite model in a LiteRT interpreter, one input at a time.
+
+    size_bytes: of the file. input_quantization: (scale, zero_point), (0.0, 0) for a float input.
+    """
 
     def __init__(self, content: bytes, kernels: str, threads: int):
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
@@ -112,6 +115,7 @@ class LiteRTModel:
                 "each, with a batch of 1; run other models with ai_edge_litert itself"
             )
         self._input, self._output = inputs[0], outputs[0]
+        self.input_quantization = self._input["quantization"]
         self._shape = tuple(self._input["shape"][1:].tolist())
         self._levels = self._quantize(np.arange(256, dtype=np.float32) / 255)
 
@@ -121,7 +125,7 @@ class LiteRTModel:
         A float model reads pixels / 255, an int8 model pixels - 128; integer outputs come back as
         (q - zero_point) * scale. A model of another input shape takes float32 [N, *shape].
         """
-        rows = self._prepared(images)
+        rows = self.as_read(images)
         index = self._output["index"]
         raw = np.empty((len(rows), self._output["shape"][-1]), self._output["dtype"])
         for i in range(len(rows)):
@@ -138,7 +142,7 @@ class LiteRTModel:
 
         It is what `helpers.measure.latency` times: copying the prepared input in, and inference.
         """
-        row = self._prepared(np.asarray(image)[None])
+        row = self.as_read(np.asarray(image)[None])
         interpreter, index = self._interpreter, self._input["index"]
 
         def run() -> None:
@@ -147,18 +151,8 @@ class LiteRTModel:
 
         return run
 
-    def _quantize(self, x: np.ndarray) -> np.ndarray:
-        """float32 of any shape -> the numbers that the model reads."""
-        dtype = self._input["dtype"]
-        scale, zero_point = self._input["quantization"]
-        if scale == 0:
-            return x.astype(dtype)
-        limits = np.iinfo(dtype)
-        q = np.rint(x / np.float64(scale)) + zero_point
-        return q.clip(limits.min, limits.max).astype(dtype)
-
-    def _prepared(self, images: np.ndarray) -> np.ndarray:
-        """Checked inputs, as the model reads them, [N, *shape]."""
+    def as_read(self, images: np.ndarray) -> np.ndarray:
+        """Images uint8 [N, 28, 28] as the numbers that the model reads, [N, 28, 28, 1]."""
         images = np.asarray(images)
         image = self._shape == IMAGE_SHAPE
         wanted, shape = (np.uint8, IMAGE_SHAPE[:2]) if image else (np.float32, self._shape)
@@ -174,3 +168,13 @@ class LiteRTModel:
                 "for a single input use x[None]"
             )
         return self._levels[images][..., None] if image else self._quantize(images)
+
+    def _quantize(self, x: np.ndarray) -> np.ndarray:
+        """float32 of any shape -> the numbers that the model reads."""
+        dtype = self._input["dtype"]
+        scale, zero_point = self._input["quantization"]
+        if scale == 0:
+            return x.astype(dtype)
+        limits = np.iinfo(dtype)
+        q = np.rint(x / np.float64(scale)) + zero_point
+        return q.clip(limits.min, limits.max).astype(dtype)
