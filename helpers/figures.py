@@ -54,14 +54,14 @@ def image_row(images: Sequence[np.ndarray], titles: Sequence[str], columns: int 
 
 
 def heat_table(
-    axis: plt.Axes, values: np.ndarray, rows: Sequence[str], columns: Sequence[str]
+    axis: plt.Axes, values: np.ndarray, rows: Sequence[str], columns: Sequence[str], darkest: float
 ) -> None:
-    """A matrix [R, C] of counts as a picture with its numbers written in, dark for large."""
-    axis.imshow(values, cmap="Blues", vmax=values.max() * 1.15, aspect="auto")
+    """A matrix [R, C] of counts with its numbers written in, darkest from `darkest` on."""
+    axis.imshow(values, cmap="Blues", vmin=0, vmax=darkest, aspect="auto")
     axis.grid(False)
     axis.set_xticks(range(len(columns)), columns, rotation=40, ha="right")
     axis.set_yticks(range(len(rows)), rows)
     for (i, j), value in np.ndenumerate(values):
         if value:
-            color = "white" if value > values.max() * 0.55 else "black"
+            color = "white" if value > 0.55 * darkest else "black"
             axis.text(j, i, f"{value:g}", ha="center", va="center", fontsize=8, color=color)

@@ -75,7 +75,7 @@ RECIPES: dict[str, dict] = {
     "LeNet300": IMAGE | dict(epochs=30, lr=0.05, weight_decay=1e-4),
     "LeNet5": IMAGE | dict(epochs=20, lr=0.03, weight_decay=5e-4, augment=flip_and_shift),
     "TinyCNN": IMAGE | dict(epochs=25, lr=0.1, weight_decay=1e-4),
-    "ResNet8": IMAGE | dict(epochs=22, lr=0.1, weight_decay=3e-4, augment=flip_and_shift),
+    "ResNet8": IMAGE | dict(cycles=2, epochs=22, lr=0.1, weight_decay=3e-4, augment=flip_and_shift),
     "WideResNet": IMAGE | dict(epochs=15, lr=0.08, weight_decay=5e-4, augment=flip_and_shift),
     "SensorGRU": SENSOR | dict(epochs=40, lr=0.005, augment=move_watch),
     "SensorLSTM": SENSOR
@@ -109,7 +109,10 @@ def train(name: str, folder: Path = DATA / "models", **changes) -> dict:
     recipe = RECIPES[name] | changes
     fitting, validation, _ = splits(name)
     model = build(name, recipe["seed"])
-    history = fit(model, *fitting, **recipe, validation=validation)
+    options = {key: value for key, value in recipe.items() if key != "cycles"}
+    for cycle in range(recipe.get("cycles", 1)):  # warm restarts (Loshchilov and Hutter 2017)
+        options["seed"] = recipe["seed"] + cycle
+        history = fit(model, *fitting, **options, validation=validation)
     return publish(name, model, recipe, history, folder)
 
 

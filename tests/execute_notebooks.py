@@ -6,6 +6,7 @@ A notebook is replaced only when all its cells ran. What changes from run to run
 (times of execution, widget models) is left out, so that a diff shows what a lesson's numbers did.
 """
 
+import base64
 import os
 import re
 import sys
@@ -100,6 +101,21 @@ def execute(path: Path, timeout: float = CELL_TIMEOUT) -> None:
     partial = path.with_name(path.name + ".partial")
     nbformat.write(notebook, partial)
     os.replace(partial, path)
+    picture = readme_picture(notebook)
+    if picture:
+        target = path.parent.parent / "docs" / f"{path.stem}.png"
+        target.parent.mkdir(exist_ok=True)
+        target.write_bytes(picture)
+
+
+def readme_picture(notebook: nbformat.NotebookNode) -> bytes | None:
+    """The PNG drawn by the cell with the tag "readme-picture": the README shows it."""
+    for cell in notebook.cells:
+        if "readme-picture" in cell.metadata.get("tags", []):
+            for output in cell.outputs:
+                if "image/png" in output.get("data", {}):
+                    return base64.b64decode(output.data["image/png"])
+    return None
 
 
 def main(numbers: list[str]) -> int:

@@ -218,7 +218,7 @@ def calls(folder: Path) -> list[str]:
     return found
 
 
-INSTALL = "-m uv pip install --python .venv/bin/python -e . -c requirements.txt"
+INSTALL = "-m uv pip install --compile-bytecode --python .venv/bin/python -e . -c requirements.txt"
 
 
 def test_no_network_is_one_line_and_the_next_run_goes_on(made):

@@ -133,3 +133,10 @@ def test_selection(tmp_path):
     assert len(execute_notebooks.selected([], tmp_path)) == 3
     with pytest.raises(ValueError, match="no notebook 33: there are 11, 21"):
         execute_notebooks.selected(["33"], tmp_path)
+
+
+def test_the_readme_shows_the_picture_that_the_first_lesson_stores():
+    notebook = nbformat.read(ROOT / "notebooks" / "00_start_here.ipynb", as_version=4)
+    picture = execute_notebooks.readme_picture(notebook)
+    assert picture == (ROOT / "docs" / "00_start_here.png").read_bytes()
+    assert "(docs/00_start_here.png)" in (ROOT / "README.md").read_text(encoding="utf-8")

@@ -5,7 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from helpers.models import NAMES, ResidualBlock, build
+from helpers.data import fashion_mnist, watch
+from helpers.models import NAMES, ResidualBlock, build, load
+from helpers.train import predict
 from helpers.twins import keras_twin
 
 
@@ -37,6 +39,17 @@ def test_twin_of_every_model(name):
     ours, twins = outputs(randomized(build(name)), shape)
     np.testing.assert_allclose(twins, ours, rtol=0, atol=1e-4)
     assert ours.std(axis=0).max() > 1e-3, "the outputs do not depend on the input"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shipped_model_and_its_twin_over_the_whole_test_set(name):
+    model, sensor = load(name), name.startswith("Sensor")
+    inputs = watch("test").windows if sensor else fashion_mnist("test").images
+    ours = predict(model, inputs)
+    x = inputs if sensor else inputs[..., None] / np.float32(255)
+    twins = keras_twin(model).predict(x, batch_size=500, verbose=0)
+    assert np.abs(twins - ours).max() <= 1e-4
+    assert np.array_equal(twins.argmax(1), ours.argmax(1))
 
 
 def block_with_odd_channels() -> ResidualBlock:
