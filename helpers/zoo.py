@@ -81,7 +81,9 @@ RECIPES: dict[str, dict] = {
     "ResNet8": IMAGE
     | dict(epochs=22, lr=0.1, weight_decay=3e-4, augment=flip_and_shift)
     | dict(then=[dict(seed=1), dict(seed=2, epochs=5, lr=0.02, augment=None)]),
-    "WideResNet": IMAGE | dict(epochs=15, lr=0.08, weight_decay=5e-4, augment=flip_and_shift),
+    "WideResNet": IMAGE
+    | dict(epochs=15, lr=0.08, weight_decay=5e-4, augment=flip_and_shift)
+    | dict(then=[dict(seed=1, epochs=3, lr=0.02, augment=None)]),
     "SensorGRU": SENSOR | dict(epochs=40, lr=0.005, augment=move_watch),
     "SensorLSTM": SENSOR
     | dict(epochs=20, lr=0.01, augment=move_watch, loss=smoothed_cross_entropy),
