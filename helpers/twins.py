@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from collections.abc import Iterator
@@ -22,6 +23,9 @@ def import_keras():
     if "tensorflow" not in sys.modules:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         with captured_stderr():
+            # PyTorch's optimizers import Triton, which crashes the process if TensorFlow came first.
+            if importlib.util.find_spec("triton"):
+                importlib.import_module("triton")
             import tensorflow
 
             tensorflow.config.set_visible_devices([], "GPU")

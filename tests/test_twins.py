@@ -1,5 +1,8 @@
 """The Keras twins compute what the PyTorch models compute."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -121,3 +124,9 @@ def test_a_recurrent_layer_must_be_plain():
     model.rnn = nn.GRU(6, 8, num_layers=2, batch_first=True)
     with pytest.raises(ValueError, match="one layer"):
         keras_twin(model)
+
+
+def test_training_after_keras_does_not_crash():
+    """In one process, first the twin and then an optimizer, which imports torch's compiler."""
+    code = "from helpers.twins import import_keras; import_keras(); import torch._dynamo"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
