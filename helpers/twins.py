@@ -23,7 +23,7 @@ def import_keras():
     if "tensorflow" not in sys.modules:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         with captured_stderr():
-            # PyTorch's optimizers import Triton, which crashes the process if TensorFlow came first.
+            # Optimizers of PyTorch import Triton, which crashes if TensorFlow was loaded first.
             if importlib.util.find_spec("triton"):
                 importlib.import_module("triton")
             import tensorflow
