@@ -1,9 +1,10 @@
 """The recipes behind data/models. `make zoo` trains all, `python -m helpers.zoo NAME ...` some.
 
-Nothing here was chosen on a test set. Image models train on the split "fit" and were chosen on
-"validation". Sensor models were chosen by leaving out one subject of "train" at a time, and then
-train on all of "train", so that their validation accuracy is of people they know. The test set
-is measured once, when a model is finished.
+Choices were made on validation. Image models train on the split "fit"; sensor models were chosen by
+leaving out groups of subjects of "train" and then train on all of "train", so that their validation
+accuracy is of people they know. The test set was read more often than once: ResNet8 after its first
+round (92.91 %, which is why it got further rounds), LeNet300 before other recipes were dropped, and
+SensorLSTM with another initialization (85.1 %). Their test accuracies are that much less clean.
 """
 
 from __future__ import annotations
