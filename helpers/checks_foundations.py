@@ -90,3 +90,80 @@ def _(erase) -> None:
 def _corners(images) -> list[tuple[int, int]]:
     """The top-left corner of the zeros in each image [N, 1, H, W]."""
     return [tuple((image[0] == 0).nonzero().amin(0).tolist()) for image in images]
+
+
+@exercise("15.1")
+def _(battery_days) -> None:
+    import math
+
+    for wh, sleep, awake, seconds, per_hour in (
+        (0.675, 1e-5, 0.044, 0.018, 60),
+        (5, 1e-3, 2, 9, 90),
+    ):
+        result = attempt(battery_days, wh, sleep, awake, seconds, per_hour)
+        share = seconds * per_hour / 3600
+        days = wh / (share * awake + (1 - share) * sleep) / 24
+        if np.ndim(result) == 0 and math.isclose(result, days, rel_tol=1e-6):
+            continue
+        if np.isclose(result, 24 * days):
+            raise NotYet("those are hours: a day has 24 of them")
+        if np.isclose(result, days / 3600):
+            raise NotYet("a watt-hour is 3,600 joules: mind the unit of the battery")
+        if np.isclose(result, wh / (share * awake + sleep) / 24, rtol=1e-6):
+            raise NotYet("while it is awake it is not asleep: weigh the sleeping power, too")
+        if np.isclose(result, wh / (share * awake) / 24):
+            raise NotYet("it draws sleep_watts between the answers")
+        raise NotYet(
+            f"{wh} Wh, {sleep} W, {awake} W, {seconds} s, {per_hour} an hour gave {result}, "
+            f"expected {days:.4g} days"
+        )
+
+
+@exercise("15.2")
+def _(busy_batch) -> None:
+    import math
+
+    cases = ((784, 300, 80e9, 20e9, 4), (100, 100, 70e9, 10e9, 1), (1000, 10, 50e9, 2.5e9, 1))
+    cases += ((64, 64, 80e9, 10e9, 4),)  # exactly on the edge: no batch is large enough
+    for n, m, peak, bandwidth, size in cases:
+        result = attempt(busy_batch, n, m, peak, bandwidth, size)
+        cost = peak / bandwidth * size
+        gain = n * m - cost * (n + m)
+        expected = math.ceil(cost * n * m / gain) if gain > 0 else math.inf
+        if result == expected:
+            continue
+        if gain <= 0:
+            raise NotYet(
+                f"{n} -> {m} at {peak / bandwidth:g} MAC per byte: no batch is large enough, since "
+                "inputs and outputs grow with it; return math.inf"
+            )
+        if np.isclose(result, cost * n * m / gain) or result == math.floor(cost * n * m / gain):
+            raise NotYet(
+                "a batch is a whole number, and the next smaller one still waits: round up"
+            )
+        if result == math.ceil(cost):
+            raise NotYet("that leaves out the inputs and outputs, which grow with the batch")
+        raise NotYet(f"{n} -> {m}, {size} bytes a value: {result}, expected a batch of {expected}")
+
+
+@exercise("15.3")
+def _(largest_payload) -> None:
+    for macs, device, server, uplink, trip in (
+        (50e6, 72e6, 30e12, 6e6, 0.06),
+        (2e9, 1e9, 4e9, 8e6, 0.1),
+        (1.3e6, 72e6, 30e12, 6e6, 0.06),
+    ):
+        result = attempt(largest_payload, macs, device, server, uplink, trip)
+        seconds = macs / device - macs / server - trip
+        expected = max(0.0, seconds * uplink / 8)
+        if np.isclose(result, expected, rtol=1e-6):
+            continue
+        if seconds < 0:
+            raise NotYet("here the server is late even with nothing to send: return 0.0")
+        if np.isclose(result, seconds * uplink):
+            raise NotYet("those are bits: a byte has eight")
+        if np.isclose(result, (macs / device - macs / server) * uplink / 8):
+            raise NotYet("the round trip takes time, too")
+        if np.isclose(result, (macs / device - trip) * uplink / 8, rtol=1e-6):
+            raise NotYet("the server has to compute as well")
+        raise NotYet(f"{macs:g} MACs gave {result} bytes, expected {expected:.6g}")

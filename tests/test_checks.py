@@ -1,6 +1,7 @@
 """Every exercise: its solution is accepted, plausible mistakes are rejected with a fitting hint."""
 
 import ast
+import math
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,16 @@ def erase_with(high=21, same=False, size=8, inplace=False, seeded=True, diagonal
 def mean_precision(labels, answers):
     used = [k for k in range(4) if (answers == k).any()]
     return np.mean([(labels[answers == k] == k).mean() for k in used])
+
+
+def days(watt_hours, sleep_watts, awake_watts, seconds, per_hour):
+    awake = seconds * per_hour / 3600
+    return watt_hours / (awake * awake_watts + (1 - awake) * sleep_watts) / 24
+
+
+def batch(n, m, peak, bandwidth, size):
+    cost = peak / bandwidth * size
+    return cost * n * m / (n * m - cost * (n + m) or 1e-9)
 
 
 # (exercise, wrong answer, words of the hint that fits)
@@ -70,6 +81,21 @@ WRONG = [
     ("14.3", erase_with(diagonal=True), "independent"),
     ("14.3", lambda x, generator: x * 0.5, "stay as they are"),
     ("14.3", lambda x, generator: x[:1], "of shape"),
+    ("15.1", lambda e, a, b, t, n: 24 * days(e, a, b, t, n), "those are hours"),
+    ("15.1", lambda e, a, b, t, n: e / (t * n / 3600 * b + a) / 24, "not asleep"),
+    ("15.1", lambda e, a, b, t, n: e / (t * n / 3600 * b) / 24, "between the answers"),
+    ("15.1", lambda e, a, b, t, n: days(e, a, b, t, n) / 3600, "joules"),
+    ("15.1", lambda e, a, b, t, n: 100.0, "expected 1212 days"),
+    ("15.2", lambda n, m, p, w, s: batch(n, m, p, w, s), "round up"),
+    ("15.2", lambda n, m, p, w, s: int(batch(n, m, p, w, s)), "round up"),
+    ("15.2", lambda n, m, p, w, s: math.ceil(p / w * s), "inputs and outputs"),
+    ("15.2", lambda n, m, p, w, s: math.ceil(batch(n, m, p, w, s)), "no batch"),
+    ("15.2", lambda n, m, p, w, s: math.ceil(batch(n, m, p, w, 1)), "expected a batch of 18"),
+    ("15.3", lambda m, d, s, u, t: (m / d - m / s - t) * u, "those are bits"),
+    ("15.3", lambda m, d, s, u, t: (m / d - m / s) * u / 8, "round trip"),
+    ("15.3", lambda m, d, s, u, t: (m / d - t) * u / 8, "compute as well"),
+    ("15.3", lambda m, d, s, u, t: (m / d - m / s - t) * u / 8, "return 0.0"),
+    ("15.3", lambda m, d, s, u, t: 1.0, "expected 475832"),
 ]
 
 
@@ -105,7 +131,7 @@ def test_every_exercise_has_a_solution_and_two_mistakes():
 
 
 @pytest.mark.parametrize("answer", [None, ..., lambda *a: None, lambda *a: ...])
-@pytest.mark.parametrize("number", ["00.1", "14.1", "14.2", "14.3"])
+@pytest.mark.parametrize("number", ["00.1", "14.1", "14.2", "14.3", "15.1", "15.2", "15.3"])
 def test_a_stub_is_not_attempted(number, answer, capsys):
     checks.check(number, answer)
     assert capsys.readouterr().out.startswith(f"{number} not attempted")

@@ -59,6 +59,13 @@ BREAKS = [
         "nesterov=False",
         "the helper trains as the loop in the lesson does",
     ),
+    Break(
+        "15_costs_and_budgets",
+        "measure.py",
+        "born[k] <= s <= last[k]",
+        "born[k] <= s < last[k]",
+        "a tensor is alive while its last reader runs",
+    ),
 ]
 
 
