@@ -167,3 +167,81 @@ def _(largest_payload) -> None:
         if np.isclose(result, (macs / device - trip) * uplink / 8, rtol=1e-6):
             raise NotYet("the server has to compute as well")
         raise NotYet(f"{macs:g} MACs gave {result} bytes, expected {expected:.6g}")
+
+
+@exercise("11.1")
+def _(tanh_slope) -> None:
+    h = np.array([[0.5, -0.5, 0.0], [0.9, -0.2, 0.99]])
+    result = attempt(tanh_slope, h)
+    if np.shape(result) != h.shape:
+        raise NotYet(f"expected the shape {h.shape}, got {np.shape(result)}")
+    if np.allclose(result, 1 - h**2):
+        return
+    if np.allclose(result, 1 - np.tanh(h) ** 2):
+        raise NotYet("h is the output already: do not take its tanh again")
+    if np.allclose(result, h * (1 - h)):
+        raise NotYet("that is the slope of the sigmoid, from its output")
+    if np.allclose(result, 1 - np.abs(h)) or np.allclose(result, 1 - h):
+        raise NotYet("the output stands squared in the slope")
+    raise NotYet(f"h = 0.5 gave {float(np.ravel(result)[0]):.4f}, expected 0.75")
+
+
+@exercise("11.2")
+def _(smoothed_loss) -> None:
+    logits = np.array([[2.0, 0.0, -1.0], [0.5, 1.5, 0.0]])
+    labels, epsilon = np.array([0, 2]), 0.1
+    log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    right, mean, total = log_p[[0, 1], labels], log_p.mean(1), log_p.sum(1)
+    expected = -((1 - epsilon) * right + epsilon * mean)
+    result = attempt(smoothed_loss, logits, labels, epsilon)
+    if np.ndim(result) != 0:
+        raise NotYet(f"one number is asked for, the mean over the rows, not {np.shape(result)}")
+    if not np.isclose(result, expected.mean()):
+        others = -((1 - epsilon) * right + epsilon * (total - right) / 2)
+        if np.isclose(result, -right.mean()):
+            raise NotYet("that is the loss without smoothing: epsilon has no effect")
+        if np.isclose(result, others.mean()):
+            raise NotYet("epsilon is spread over all K classes, the right one included")
+        if np.isclose(result, -((1 - epsilon) * right + epsilon * total).mean()):
+            raise NotYet("each class gets epsilon / K: divide by the number of classes")
+        if np.isclose(result, expected.sum()):
+            raise NotYet("that is the sum over the rows: take the mean")
+        raise NotYet(f"expected {expected.mean():.4f} for three classes, got {float(result):.4f}")
+    with np.errstate(all="ignore"):
+        large = attempt(smoothed_loss, np.array([[1000.0, 0.0]]), np.array([0]), epsilon)
+    if not np.isclose(large, 50.0):
+        raise NotYet(f"logits 1000 and 0 gave {large}, expected 50: subtract the largest logit")
+
+
+@exercise("11.3")
+def _(adamw) -> None:
+    import torch
+
+    rate, decay, start = 0.01, 0.5, np.array([1.0, -2.0, 0.5])
+    theirs = torch.tensor(start, requires_grad=True)
+    update = torch.optim.AdamW([theirs], lr=rate, weight_decay=decay)
+    coupled = torch.tensor(start, requires_grad=True)
+    l2 = torch.optim.Adam([coupled], lr=rate, weight_decay=decay)
+    ours, state = start.copy(), {}
+    for step in range(10):
+        g = np.array([0.3, -1.0, 0.01 * (step - 4)])
+        theirs.grad, coupled.grad = torch.tensor(g), torch.tensor(g)
+        update.step()
+        l2.step()
+        given = ours.copy()
+        new = attempt(adamw, ours, g, state, rate, decay)
+        if not np.array_equal(ours, given):
+            raise NotYet("the weight that was passed in has changed: return a new array")
+        ours = np.asarray(new)
+        if np.shape(ours) != (3,):
+            raise NotYet(f"return the new weight, of shape (3,), not {np.shape(ours)}")
+    if np.allclose(ours, theirs.detach(), atol=1e-9):
+        return
+    if np.allclose(ours, coupled.detach(), atol=1e-7):
+        raise NotYet("that is Adam with L2: keep the decay out of the gradient")
+    if not state:
+        raise NotYet("state is still empty: m, s and t have to survive from step to step")
+    raise NotYet(
+        f"after ten steps the weights are {ours.round(4)}, torch.optim.AdamW has "
+        f"{theirs.detach().numpy().round(4)}; look at the bias corrections and at rate * decay"
+    )

@@ -6,6 +6,7 @@ integer q belong together by r = scale * (q - zero_point) (Jacob et al. 2018, eq
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -176,11 +177,33 @@ def fake_quantize(x: torch.Tensor, params: QParams) -> torch.Tensor:
     return _StraightThrough.apply(x, *params.along(x), params.qmin, params.qmax)
 
 
+class _LearnedStep(torch.autograd.Function):
+    """round(clip(x / step)) * step with the gradients of Esser et al. 2020, equations 3 and 5."""
+
+    @staticmethod
+    def forward(context, x, step, qmin, qmax, factor):
+        v = x / step
+        q = v.round().clamp_(qmin, qmax)
+        context.save_for_backward(v, q)
+        context.limits = qmin, qmax, factor, step.shape
+        return q * step
+
+    @staticmethod
+    def backward(context, gradient):
+        v, q = context.saved_tensors
+        qmin, qmax, factor, shape = context.limits
+        inside = (v >= qmin) & (v <= qmax)
+        slope = torch.addcmul(q, v, inside, value=-1).mul_(gradient)  # q - v inside, q outside
+        others = [i for i, size in enumerate(shape) if size == 1]
+        return gradient * inside, factor * slope.sum(others, keepdim=True), None, None, None
+
+
 class LSQ(nn.Module):
     """Fake quantization whose step is learned (Esser et al. 2020), symmetric around 0.
 
     The step starts at 2 mean|x| / sqrt(qmax) of the first batch that it sees (section 2.2), and its
-    gradient is scaled by 1 / sqrt(N qmax), with N values to a step. axis: one step a channel.
+    gradient is scaled by 1 / sqrt(N qmax), with N values to a step. axis: one step for each of the
+    `size` channels.
     """
 
     def __init__(self, bits: int = 8, signed: bool = True, axis: int | None = None, size: int = 1):
@@ -204,20 +227,50 @@ class LSQ(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.started:
             self.start(x)
-        factor = (self.qmax * x.numel() / self.step.numel()) ** -0.5
-        step = self.step * factor + (self.step * (1 - factor)).detach()  # its gradient is scaled
+        shape = [1] * x.ndim
         if self.axis is not None:
-            shape = [1] * x.ndim
             shape[self.axis] = -1
-            step = step.reshape(shape)
-        v = (x / step).clamp(self.qmin, self.qmax)
-        return (v + (v.round() - v).detach()) * step  # round, with gradient 1
+        factor = (self.qmax * x.numel() / self.step.numel()) ** -0.5
+        return _LearnedStep.apply(x, self.step.reshape(shape), self.qmin, self.qmax, factor)
 
     def params(self) -> QParams:
         """What it has learned."""
         step = self.step.detach()
         step = step[0] if self.axis is None else step
         return QParams(step, torch.zeros_like(step).int(), self.bits, self.signed, self.axis)
+
+
+class QuantizedLayer(nn.Module):
+    """A Conv2d or Linear that computes with quantized weights (one step a filter) and inputs.
+
+    The input quantizer is unsigned, for what comes out of a ReLU; `bits_in` None leaves it away,
+    for pixels, which are 8-bit integers already. Batch norm stays behind it: its factor belongs to
+    a filter, as the step does, and on a device it is part of the filter's output scale.
+    """
+
+    def __init__(self, layer: nn.Conv2d | nn.Linear, bits: int, bits_in: int | None):
+        super().__init__()
+        self.layer = layer
+        self.weight = LSQ(bits, axis=0, size=len(layer.weight))
+        self.input = nn.Identity() if bits_in is None else LSQ(bits_in, signed=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x, weight = self.input(x), self.weight(self.layer.weight)
+        if isinstance(self.layer, nn.Conv2d):
+            return self.layer._conv_forward(x, weight, self.layer.bias)
+        return nn.functional.linear(x, weight, self.layer.bias)
+
+
+def quantize_layers(model: nn.Module, bits: int) -> nn.Module:
+    """A copy whose every Conv2d and Linear is a QuantizedLayer; the first one reads pixels."""
+    model = copy.deepcopy(model)
+    bits_in = None
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, QuantizedLayer(layer, bits, bits_in))
+            bits_in = bits
+    return model
 
 
 def minmax(x: object) -> torch.Tensor:

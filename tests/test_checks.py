@@ -47,6 +47,31 @@ def batch(n, m, peak, bandwidth, size):
     return cost * n * m / (n * m - cost * (n + m) or 1e-9)
 
 
+def smoothed(logits, labels, epsilon, offset=None):
+    z = logits - (logits.max(1, keepdims=True) if offset is None else offset)
+    log_p = z - np.log(np.exp(z).sum(1, keepdims=True))
+    return -((1 - epsilon) * log_p[range(len(z)), labels] + epsilon * log_p.mean(1)).mean()
+
+
+def adam_step(coupled=False, corrected=True, decay_rate=True, stateless=False, inplace=False):
+    def step(w, g, state, rate, decay, beta1=0.9, beta2=0.999, epsilon=1e-8):
+        if coupled:
+            g = g + decay * w
+        elif inplace:
+            w *= 1 - rate * decay
+        else:
+            w = w * (1 - (rate if decay_rate else 1) * decay)
+        state = {} if stateless else state
+        t = state["t"] = state.get("t", 0) + 1
+        m = state["m"] = beta1 * state.get("m", 0) + (1 - beta1) * g
+        s = state["s"] = beta2 * state.get("s", 0) + (1 - beta2) * g**2
+        if corrected:
+            m, s = m / (1 - beta1**t), s / (1 - beta2**t)
+        return w - rate * m / (np.sqrt(s) + epsilon)
+
+    return step
+
+
 # (exercise, wrong answer, words of the hint that fits)
 WRONG = [
     ("00.1", lambda p: p - np.uint8(128), "wrapped around"),
@@ -57,6 +82,22 @@ WRONG = [
     ("00.1", lambda p: (p.astype(int) - 127).clip(-128, 127).astype(np.int8), "expected -128"),
     ("00.1", lambda p: p.no_such_thing, "raised AttributeError"),
     ("00.1", np.array([1]), "pass the function itself"),
+    ("11.1", lambda h: 1 - np.tanh(h) ** 2, "output already"),
+    ("11.1", lambda h: h * (1 - h), "slope of the sigmoid"),
+    ("11.1", lambda h: 1 - h, "squared"),
+    ("11.1", lambda h: (1 - h**2).sum(), "expected the shape"),
+    ("11.1", lambda h: -2 * h, "expected 0.75"),
+    ("11.2", lambda z, y, e: smoothed(z, y, 0.0), "without smoothing"),
+    ("11.2", lambda z, y, e: smoothed(z, y, e * z.shape[1] / (z.shape[1] - 1)), "right one"),
+    ("11.2", lambda z, y, e: smoothed(z, y, e) * len(z), "sum over the rows"),
+    ("11.2", lambda z, y, e: smoothed(z, y, e, np.zeros(1)), "subtract the largest"),
+    ("11.2", lambda z, y, e: np.zeros(len(z)), "one number"),
+    ("11.2", lambda z, y, e: 1.0, "expected"),
+    ("11.3", adam_step(coupled=True), "keep the decay out"),
+    ("11.3", adam_step(corrected=False), "bias corrections"),
+    ("11.3", adam_step(decay_rate=False), "rate * decay"),
+    ("11.3", adam_step(stateless=True), "still empty"),
+    ("11.3", adam_step(inplace=True), "has changed"),
     ("14.1", lambda y, a: (y == a).mean(), "plain accuracy"),
     (
         "14.1",
@@ -131,7 +172,9 @@ def test_every_exercise_has_a_solution_and_two_mistakes():
 
 
 @pytest.mark.parametrize("answer", [None, ..., lambda *a: None, lambda *a: ...])
-@pytest.mark.parametrize("number", ["00.1", "14.1", "14.2", "14.3", "15.1", "15.2", "15.3"])
+@pytest.mark.parametrize(
+    "number", ["00.1", "11.1", "11.2", "11.3", "14.1", "14.2", "14.3", "15.1", "15.2", "15.3"]
+)
 def test_a_stub_is_not_attempted(number, answer, capsys):
     checks.check(number, answer)
     assert capsys.readouterr().out.startswith(f"{number} not attempted")
