@@ -245,3 +245,85 @@ def _(adamw) -> None:
         f"after ten steps the weights are {ours.round(4)}, torch.optim.AdamW has "
         f"{theirs.detach().numpy().round(4)}; look at the bias corrections and at rate * decay"
     )
+@exercise("12.1")
+def _(separable_cost) -> None:
+    for c_in, c_out, k, h, w in ((16, 32, 3, 14, 14), (8, 24, 5, 10, 6)):
+        result = attempt(separable_cost, c_in, c_out, k, h, w)
+        if not isinstance(result, tuple | list) or len(result) != 2:
+            raise NotYet(f"return two numbers, (parameters, MACs), not {result!r}")
+        depthwise, mixing = c_in * k**2, c_in * c_out
+        right = depthwise + mixing
+        params, macs = result
+        if (params, macs) == (right, right * h * w):
+            continue
+        if (macs, params) == (right, right * h * w):
+            raise NotYet("the numbers are right and trade places: parameters first, then MACs")
+        if params == right:
+            raise NotYet(f"the parameters are right; each is used at {h} x {w} places")
+        hints = {
+            c_in * c_out * k**2: "that is the full convolution, which the block replaces",
+            depthwise: "the 1x1 convolution that mixes the maps is missing",
+            mixing: "the depthwise convolution is missing",
+            c_in * c_in * k**2 + mixing: "depthwise: each map has one kernel, groups = c_in",
+            depthwise + mixing * k**2: "the mixing convolution is 1x1, not k x k",
+            c_out * k**2 + mixing: "the depthwise convolution comes first: it runs on c_in maps",
+            right + c_in + c_out: "leave the biases out: bias=False",
+        }
+        raise NotYet(
+            f"{c_in} -> {c_out} maps, {k}x{k}, {h}x{w}: "
+            + hints.get(params, f"you returned {params} parameters, expected {right}")
+        )
+
+
+@exercise("12.2")
+def _(average_kernel) -> None:
+    for channels, size in ((3, 2), (5, 3)):
+        result = np.asarray(attempt(average_kernel, channels, size))
+        shape = (channels, 1, size, size)
+        if result.shape == (channels, channels, size, size):
+            raise NotYet(f"with groups={channels} each kernel reads one map: the shape is {shape}")
+        if result.shape != shape:
+            raise NotYet(f"the shape is {result.shape}, expected {shape}")
+        if np.allclose(result, 1):
+            raise NotYet("ones give the sum of the window: divide by the number of its pixels")
+        if np.allclose(result, 1 / size):
+            raise NotYet(f"a window of {size} x {size} has {size**2} pixels, not {size}")
+        if np.allclose(result, 1 / (channels * size**2)):
+            raise NotYet("the mean is over one map's window, not over the channels")
+        if not np.allclose(result, 1 / size**2):
+            raise NotYet(f"every pixel of the window contributes 1/{size**2} to the mean")
+        if result.dtype != np.float32:
+            raise NotYet(f"the values are right; the dtype is {result.dtype}, expected float32")
+
+
+@exercise("12.3")
+def _(fourier_correlate) -> None:
+    from scipy.signal import convolve2d, correlate2d
+
+    draw = np.random.default_rng(123)
+    for size, kernel in (((8, 12), (3, 4)), ((9, 7), (2, 5))):
+        x, w = draw.standard_normal(size), draw.standard_normal(kernel)
+        result = np.asarray(attempt(fourier_correlate, x, w))
+        expected = correlate2d(x, w, "valid")
+        (height, width), around = expected.shape, np.fft.fft2(x) * np.conj(np.fft.fft2(w, size))
+        if result.shape == size:
+            raise NotYet(f"cut away the windows that went round the edge: keep {height} x {width}")
+        if result.shape != expected.shape:
+            raise NotYet(
+                f"the shape is {result.shape}, expected {expected.shape}: H - kh + 1, W - kw + 1"
+            )
+        if np.iscomplexobj(result):
+            raise NotYet("the result is complex: use rfft2 and irfft2, or take the real part")
+        if np.allclose(result, expected):
+            continue
+        without = np.fft.ifft2(np.fft.fft2(x) * np.fft.fft2(w, size)).real[:height, :width]
+        if np.allclose(result, convolve2d(x, w, "valid")) or np.allclose(result, without):
+            raise NotYet("that is the convolution: conjugate the kernel's transform to undo a flip")
+        if np.allclose(result, np.fft.ifft2(around).real[-height:, -width:]):
+            raise NotYet("you cut at the wrong end: the complete windows come first")
+        even = np.fft.irfft2(np.fft.rfft2(x) * np.conj(np.fft.rfft2(w, size)))[:height, :width]
+        if even.shape == result.shape and np.allclose(result, even):
+            raise NotYet(
+                f"an image {size[1]} wide: tell irfft2 the shape, it assumes an even width"
+            )
+        raise NotYet(f"largest difference to correlate2d: {np.abs(result - expected).max():.2g}")

@@ -70,6 +70,30 @@ def adam_step(coupled=False, corrected=True, decay_rate=True, stateless=False, i
         return w - rate * m / (np.sqrt(s) + epsilon)
 
     return step
+def separable(depthwise, mixing=lambda c, o, k: c * o, places=True):
+    def cost(c, o, k, h, w):
+        params = depthwise(c, o, k) + mixing(c, o, k)
+        return params, params * (h * w if places else 1)
+
+    return cost
+
+
+def fourier(rows=None, conjugate=True, shape=True, cut=True, full=False):
+    def correlate(x, w):
+        kernel = np.fft.fft2(w, x.shape) if full else np.fft.rfft2(w, x.shape)
+        product = (np.fft.fft2(x) if full else np.fft.rfft2(x)) * (
+            np.conj(kernel) if conjugate else kernel
+        )
+        if full:
+            y = np.fft.ifft2(product)
+        else:
+            y = np.fft.irfft2(product, x.shape) if shape else np.fft.irfft2(product)
+        (H, W), (kh, kw) = x.shape, w.shape
+        if rows == "last":
+            return y[kh - 1 :, kw - 1 :]
+        return y[: H - kh + 1, : W - kw + 1] if cut else y
+
+    return correlate
 
 
 # (exercise, wrong answer, words of the hint that fits)
@@ -98,6 +122,32 @@ WRONG = [
     ("11.3", adam_step(decay_rate=False), "rate * decay"),
     ("11.3", adam_step(stateless=True), "still empty"),
     ("11.3", adam_step(inplace=True), "has changed"),
+    ("12.1", separable(lambda c, o, k: c * o * k**2, lambda c, o, k: 0), "full convolution"),
+    ("12.1", separable(lambda c, o, k: c * c * k**2), "groups = c_in"),
+    ("12.1", separable(lambda c, o, k: c * k**2, lambda c, o, k: c * o * k**2), "is 1x1"),
+    ("12.1", separable(lambda c, o, k: c * k**2, lambda c, o, k: 0), "mixes the maps is missing"),
+    ("12.1", separable(lambda c, o, k: 0), "depthwise convolution is missing"),
+    ("12.1", separable(lambda c, o, k: o * k**2), "comes first"),
+    ("12.1", separable(lambda c, o, k: c * k**2 + c + o), "biases"),
+    ("12.1", separable(lambda c, o, k: c * k**2, places=False), "14 x 14 places"),
+    ("12.1", lambda *a: separable(lambda c, o, k: c * k**2)(*a)[::-1], "trade places"),
+    ("12.1", lambda *a: 656, "two numbers"),
+    ("12.1", lambda *a: (1, 2), "expected 656"),
+    ("12.2", lambda c, s: np.ones((c, 1, s, s), np.float32), "sum of the window"),
+    ("12.2", lambda c, s: np.full((c, 1, s, s), 1 / s, np.float32), "4 pixels, not 2"),
+    ("12.2", lambda c, s: np.full((c, c, s, s), 1 / s**2, np.float32), "groups=3"),
+    ("12.2", lambda c, s: np.full((c, 1, s, s), 1 / (c * s * s), np.float32), "over the channels"),
+    ("12.2", lambda c, s: np.full((c, 1, s, s), 1 / s**2), "dtype is float64"),
+    ("12.2", lambda c, s: np.full((c, s, s), 1 / s**2), "the shape is"),
+    ("12.2", lambda c, s: np.full((c, 1, s, s), 0.3), "contributes 1/4"),
+    ("12.3", fourier(conjugate=False), "that is the convolution"),
+    ("12.3", fourier(conjugate=False, rows="last"), "that is the convolution"),
+    ("12.3", fourier(rows="last"), "at the wrong end"),
+    ("12.3", fourier(cut=False), "went round the edge"),
+    ("12.3", fourier(full=True), "complex"),
+    ("12.3", lambda x, w: fourier()(x, w)[:, :-1], "the shape is"),
+    ("12.3", fourier(shape=False), "assumes an even width"),
+    ("12.3", lambda x, w: fourier()(x, w) / 2, "largest difference"),
     ("14.1", lambda y, a: (y == a).mean(), "plain accuracy"),
     (
         "14.1",
@@ -175,6 +225,7 @@ def test_every_exercise_has_a_solution_and_two_mistakes():
 @pytest.mark.parametrize(
     "number", ["00.1", "11.1", "11.2", "11.3", "14.1", "14.2", "14.3", "15.1", "15.2", "15.3"]
 )
+@pytest.mark.parametrize("number", ["00.1", "12.1", "12.2", "12.3", "14.1", "14.2", "14.3"])
 def test_a_stub_is_not_attempted(number, answer, capsys):
     checks.check(number, answer)
     assert capsys.readouterr().out.startswith(f"{number} not attempted")
