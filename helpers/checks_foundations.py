@@ -7,6 +7,168 @@ import numpy as np
 from helpers.checks import NotYet, attempt, exercise
 
 
+@exercise("11.1")
+def _(tanh_slope) -> None:
+    h = np.array([[0.5, -0.5, 0.0], [0.9, -0.2, 0.99]])
+    result = attempt(tanh_slope, h)
+    if np.shape(result) != h.shape:
+        raise NotYet(f"expected the shape {h.shape}, got {np.shape(result)}")
+    if np.allclose(result, 1 - h**2):
+        return
+    if np.allclose(result, 1 - np.tanh(h) ** 2):
+        raise NotYet("h is the output already: do not take its tanh again")
+    if np.allclose(result, h * (1 - h)):
+        raise NotYet("that is the slope of the sigmoid, from its output")
+    if np.allclose(result, 1 - np.abs(h)) or np.allclose(result, 1 - h):
+        raise NotYet("the output stands squared in the slope")
+    raise NotYet(f"h = 0.5 gave {float(np.ravel(result)[0]):.4f}, expected 0.75")
+
+
+@exercise("11.2")
+def _(smoothed_loss) -> None:
+    logits = np.array([[2.0, 0.0, -1.0], [0.5, 1.5, 0.0]])
+    labels, epsilon = np.array([0, 2]), 0.1
+    log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    right, mean, total = log_p[[0, 1], labels], log_p.mean(1), log_p.sum(1)
+    expected = -((1 - epsilon) * right + epsilon * mean)
+    result = attempt(smoothed_loss, logits, labels, epsilon)
+    if np.ndim(result) != 0:
+        raise NotYet(f"one number is asked for, the mean over the rows, not {np.shape(result)}")
+    if not np.isclose(result, expected.mean()):
+        others = -((1 - epsilon) * right + epsilon * (total - right) / 2)
+        if np.isclose(result, -right.mean()):
+            raise NotYet("that is the loss without smoothing: epsilon has no effect")
+        if np.isclose(result, others.mean()):
+            raise NotYet("epsilon is spread over all K classes, the right one included")
+        if np.isclose(result, -((1 - epsilon) * right + epsilon * total).mean()):
+            raise NotYet("each class gets epsilon / K: divide by the number of classes")
+        if np.isclose(result, expected.sum()):
+            raise NotYet("that is the sum over the rows: take the mean")
+        raise NotYet(f"expected {expected.mean():.4f} for three classes, got {float(result):.4f}")
+    with np.errstate(all="ignore"):
+        large = attempt(smoothed_loss, np.array([[1000.0, 0.0]]), np.array([0]), epsilon)
+    if not np.isclose(large, 50.0):
+        raise NotYet(f"logits 1000 and 0 gave {large}, expected 50: subtract the largest logit")
+
+
+@exercise("11.3")
+def _(adamw) -> None:
+    import torch
+
+    rate, decay, start = 0.01, 0.5, np.array([1.0, -2.0, 0.5])
+    theirs = torch.tensor(start, requires_grad=True)
+    update = torch.optim.AdamW([theirs], lr=rate, weight_decay=decay)
+    coupled = torch.tensor(start, requires_grad=True)
+    l2 = torch.optim.Adam([coupled], lr=rate, weight_decay=decay)
+    ours, state = start.copy(), {}
+    for step in range(10):
+        g = np.array([0.3, -1.0, 0.01 * (step - 4)])
+        theirs.grad, coupled.grad = torch.tensor(g), torch.tensor(g)
+        update.step()
+        l2.step()
+        given = ours.copy()
+        new = attempt(adamw, ours, g, state, rate, decay)
+        if not np.array_equal(ours, given):
+            raise NotYet("the weight that was passed in has changed: return a new array")
+        ours = np.asarray(new)
+        if np.shape(ours) != (3,):
+            raise NotYet(f"return the new weight, of shape (3,), not {np.shape(ours)}")
+    if np.allclose(ours, theirs.detach(), atol=1e-9):
+        return
+    if np.allclose(ours, coupled.detach(), atol=1e-7):
+        raise NotYet("that is Adam with L2: keep the decay out of the gradient")
+    if not state:
+        raise NotYet("state is still empty: m, s and t have to survive from step to step")
+    raise NotYet(
+        f"after ten steps the weights are {ours.round(4)}, torch.optim.AdamW has "
+        f"{theirs.detach().numpy().round(4)}; look at the bias corrections and at rate * decay"
+    )
+
+
+@exercise("12.1")
+def _(separable_cost) -> None:
+    for c_in, c_out, k, h, w in ((16, 32, 3, 14, 14), (8, 24, 5, 10, 6)):
+        result = attempt(separable_cost, c_in, c_out, k, h, w)
+        if not isinstance(result, tuple | list) or len(result) != 2:
+            raise NotYet(f"return two numbers, (parameters, MACs), not {result!r}")
+        depthwise, mixing = c_in * k**2, c_in * c_out
+        right = depthwise + mixing
+        params, macs = result
+        if (params, macs) == (right, right * h * w):
+            continue
+        if (macs, params) == (right, right * h * w):
+            raise NotYet("the numbers are right and trade places: parameters first, then MACs")
+        if params == right:
+            raise NotYet(f"the parameters are right; each is used at {h} x {w} places")
+        hints = {
+            c_in * c_out * k**2: "that is the full convolution, which the block replaces",
+            depthwise: "the 1x1 convolution that mixes the maps is missing",
+            mixing: "the depthwise convolution is missing",
+            c_in * c_in * k**2 + mixing: "depthwise: each map has one kernel, groups = c_in",
+            depthwise + mixing * k**2: "the mixing convolution is 1x1, not k x k",
+            c_out * k**2 + mixing: "the depthwise convolution comes first: it runs on c_in maps",
+            right + c_in + c_out: "leave the biases out: bias=False",
+        }
+        raise NotYet(
+            f"{c_in} -> {c_out} maps, {k}x{k}, {h}x{w}: "
+            + hints.get(params, f"you returned {params} parameters, expected {right}")
+        )
+
+
+@exercise("12.2")
+def _(average_kernel) -> None:
+    for channels, size in ((3, 2), (5, 3)):
+        result = np.asarray(attempt(average_kernel, channels, size))
+        shape = (channels, 1, size, size)
+        if result.shape == (channels, channels, size, size):
+            raise NotYet(f"with groups={channels} each kernel reads one map: the shape is {shape}")
+        if result.shape != shape:
+            raise NotYet(f"the shape is {result.shape}, expected {shape}")
+        if np.allclose(result, 1):
+            raise NotYet("ones give the sum of the window: divide by the number of its pixels")
+        if np.allclose(result, 1 / size):
+            raise NotYet(f"a window of {size} x {size} has {size**2} pixels, not {size}")
+        if np.allclose(result, 1 / (channels * size**2)):
+            raise NotYet("the mean is over one map's window, not over the channels")
+        if not np.allclose(result, 1 / size**2):
+            raise NotYet(f"every pixel of the window contributes 1/{size**2} to the mean")
+        if result.dtype != np.float32:
+            raise NotYet(f"the values are right; the dtype is {result.dtype}, expected float32")
+
+
+@exercise("12.3")
+def _(fourier_correlate) -> None:
+    from scipy.signal import convolve2d, correlate2d
+
+    draw = np.random.default_rng(123)
+    for size, kernel in (((8, 12), (3, 4)), ((9, 7), (2, 5))):
+        x, w = draw.standard_normal(size), draw.standard_normal(kernel)
+        result = np.asarray(attempt(fourier_correlate, x, w))
+        expected = correlate2d(x, w, "valid")
+        (height, width), around = expected.shape, np.fft.fft2(x) * np.conj(np.fft.fft2(w, size))
+        if result.shape == size:
+            raise NotYet(f"cut away the windows that went round the edge: keep {height} x {width}")
+        if result.shape != expected.shape:
+            raise NotYet(
+                f"the shape is {result.shape}, expected {expected.shape}: H - kh + 1, W - kw + 1"
+            )
+        if np.iscomplexobj(result):
+            raise NotYet("the result is complex: use rfft2 and irfft2, or take the real part")
+        if np.allclose(result, expected):
+            continue
+        without = np.fft.ifft2(np.fft.fft2(x) * np.fft.fft2(w, size)).real[:height, :width]
+        if np.allclose(result, convolve2d(x, w, "valid")) or np.allclose(result, without):
+            raise NotYet("that is the convolution: conjugate the kernel's transform to undo a flip")
+        if np.allclose(result, np.fft.ifft2(around).real[-height:, -width:]):
+            raise NotYet("you cut at the wrong end: the complete windows come first")
+        even = np.fft.irfft2(np.fft.rfft2(x) * np.conj(np.fft.rfft2(w, size)))[:height, :width]
+        if even.shape == result.shape and np.allclose(result, even):
+            raise NotYet(
+                f"an image {size[1]} wide: tell irfft2 the shape, it assumes an even width"
+            )
+        raise NotYet(f"largest difference to correlate2d: {np.abs(result - expected).max():.2g}")
+
+
 @exercise("14.1")
 def _(balanced_accuracy) -> None:
     labels = np.array([0, 0, 0, 0, 0, 1, 1, 3])
@@ -167,163 +329,3 @@ def _(largest_payload) -> None:
         if np.isclose(result, (macs / device - trip) * uplink / 8, rtol=1e-6):
             raise NotYet("the server has to compute as well")
         raise NotYet(f"{macs:g} MACs gave {result} bytes, expected {expected:.6g}")
-
-
-@exercise("11.1")
-def _(tanh_slope) -> None:
-    h = np.array([[0.5, -0.5, 0.0], [0.9, -0.2, 0.99]])
-    result = attempt(tanh_slope, h)
-    if np.shape(result) != h.shape:
-        raise NotYet(f"expected the shape {h.shape}, got {np.shape(result)}")
-    if np.allclose(result, 1 - h**2):
-        return
-    if np.allclose(result, 1 - np.tanh(h) ** 2):
-        raise NotYet("h is the output already: do not take its tanh again")
-    if np.allclose(result, h * (1 - h)):
-        raise NotYet("that is the slope of the sigmoid, from its output")
-    if np.allclose(result, 1 - np.abs(h)) or np.allclose(result, 1 - h):
-        raise NotYet("the output stands squared in the slope")
-    raise NotYet(f"h = 0.5 gave {float(np.ravel(result)[0]):.4f}, expected 0.75")
-
-
-@exercise("11.2")
-def _(smoothed_loss) -> None:
-    logits = np.array([[2.0, 0.0, -1.0], [0.5, 1.5, 0.0]])
-    labels, epsilon = np.array([0, 2]), 0.1
-    log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
-    right, mean, total = log_p[[0, 1], labels], log_p.mean(1), log_p.sum(1)
-    expected = -((1 - epsilon) * right + epsilon * mean)
-    result = attempt(smoothed_loss, logits, labels, epsilon)
-    if np.ndim(result) != 0:
-        raise NotYet(f"one number is asked for, the mean over the rows, not {np.shape(result)}")
-    if not np.isclose(result, expected.mean()):
-        others = -((1 - epsilon) * right + epsilon * (total - right) / 2)
-        if np.isclose(result, -right.mean()):
-            raise NotYet("that is the loss without smoothing: epsilon has no effect")
-        if np.isclose(result, others.mean()):
-            raise NotYet("epsilon is spread over all K classes, the right one included")
-        if np.isclose(result, -((1 - epsilon) * right + epsilon * total).mean()):
-            raise NotYet("each class gets epsilon / K: divide by the number of classes")
-        if np.isclose(result, expected.sum()):
-            raise NotYet("that is the sum over the rows: take the mean")
-        raise NotYet(f"expected {expected.mean():.4f} for three classes, got {float(result):.4f}")
-    with np.errstate(all="ignore"):
-        large = attempt(smoothed_loss, np.array([[1000.0, 0.0]]), np.array([0]), epsilon)
-    if not np.isclose(large, 50.0):
-        raise NotYet(f"logits 1000 and 0 gave {large}, expected 50: subtract the largest logit")
-
-
-@exercise("11.3")
-def _(adamw) -> None:
-    import torch
-
-    rate, decay, start = 0.01, 0.5, np.array([1.0, -2.0, 0.5])
-    theirs = torch.tensor(start, requires_grad=True)
-    update = torch.optim.AdamW([theirs], lr=rate, weight_decay=decay)
-    coupled = torch.tensor(start, requires_grad=True)
-    l2 = torch.optim.Adam([coupled], lr=rate, weight_decay=decay)
-    ours, state = start.copy(), {}
-    for step in range(10):
-        g = np.array([0.3, -1.0, 0.01 * (step - 4)])
-        theirs.grad, coupled.grad = torch.tensor(g), torch.tensor(g)
-        update.step()
-        l2.step()
-        given = ours.copy()
-        new = attempt(adamw, ours, g, state, rate, decay)
-        if not np.array_equal(ours, given):
-            raise NotYet("the weight that was passed in has changed: return a new array")
-        ours = np.asarray(new)
-        if np.shape(ours) != (3,):
-            raise NotYet(f"return the new weight, of shape (3,), not {np.shape(ours)}")
-    if np.allclose(ours, theirs.detach(), atol=1e-9):
-        return
-    if np.allclose(ours, coupled.detach(), atol=1e-7):
-        raise NotYet("that is Adam with L2: keep the decay out of the gradient")
-    if not state:
-        raise NotYet("state is still empty: m, s and t have to survive from step to step")
-    raise NotYet(
-        f"after ten steps the weights are {ours.round(4)}, torch.optim.AdamW has "
-        f"{theirs.detach().numpy().round(4)}; look at the bias corrections and at rate * decay"
-    )
-@exercise("12.1")
-def _(separable_cost) -> None:
-    for c_in, c_out, k, h, w in ((16, 32, 3, 14, 14), (8, 24, 5, 10, 6)):
-        result = attempt(separable_cost, c_in, c_out, k, h, w)
-        if not isinstance(result, tuple | list) or len(result) != 2:
-            raise NotYet(f"return two numbers, (parameters, MACs), not {result!r}")
-        depthwise, mixing = c_in * k**2, c_in * c_out
-        right = depthwise + mixing
-        params, macs = result
-        if (params, macs) == (right, right * h * w):
-            continue
-        if (macs, params) == (right, right * h * w):
-            raise NotYet("the numbers are right and trade places: parameters first, then MACs")
-        if params == right:
-            raise NotYet(f"the parameters are right; each is used at {h} x {w} places")
-        hints = {
-            c_in * c_out * k**2: "that is the full convolution, which the block replaces",
-            depthwise: "the 1x1 convolution that mixes the maps is missing",
-            mixing: "the depthwise convolution is missing",
-            c_in * c_in * k**2 + mixing: "depthwise: each map has one kernel, groups = c_in",
-            depthwise + mixing * k**2: "the mixing convolution is 1x1, not k x k",
-            c_out * k**2 + mixing: "the depthwise convolution comes first: it runs on c_in maps",
-            right + c_in + c_out: "leave the biases out: bias=False",
-        }
-        raise NotYet(
-            f"{c_in} -> {c_out} maps, {k}x{k}, {h}x{w}: "
-            + hints.get(params, f"you returned {params} parameters, expected {right}")
-        )
-
-
-@exercise("12.2")
-def _(average_kernel) -> None:
-    for channels, size in ((3, 2), (5, 3)):
-        result = np.asarray(attempt(average_kernel, channels, size))
-        shape = (channels, 1, size, size)
-        if result.shape == (channels, channels, size, size):
-            raise NotYet(f"with groups={channels} each kernel reads one map: the shape is {shape}")
-        if result.shape != shape:
-            raise NotYet(f"the shape is {result.shape}, expected {shape}")
-        if np.allclose(result, 1):
-            raise NotYet("ones give the sum of the window: divide by the number of its pixels")
-        if np.allclose(result, 1 / size):
-            raise NotYet(f"a window of {size} x {size} has {size**2} pixels, not {size}")
-        if np.allclose(result, 1 / (channels * size**2)):
-            raise NotYet("the mean is over one map's window, not over the channels")
-        if not np.allclose(result, 1 / size**2):
-            raise NotYet(f"every pixel of the window contributes 1/{size**2} to the mean")
-        if result.dtype != np.float32:
-            raise NotYet(f"the values are right; the dtype is {result.dtype}, expected float32")
-
-
-@exercise("12.3")
-def _(fourier_correlate) -> None:
-    from scipy.signal import convolve2d, correlate2d
-
-    draw = np.random.default_rng(123)
-    for size, kernel in (((8, 12), (3, 4)), ((9, 7), (2, 5))):
-        x, w = draw.standard_normal(size), draw.standard_normal(kernel)
-        result = np.asarray(attempt(fourier_correlate, x, w))
-        expected = correlate2d(x, w, "valid")
-        (height, width), around = expected.shape, np.fft.fft2(x) * np.conj(np.fft.fft2(w, size))
-        if result.shape == size:
-            raise NotYet(f"cut away the windows that went round the edge: keep {height} x {width}")
-        if result.shape != expected.shape:
-            raise NotYet(
-                f"the shape is {result.shape}, expected {expected.shape}: H - kh + 1, W - kw + 1"
-            )
-        if np.iscomplexobj(result):
-            raise NotYet("the result is complex: use rfft2 and irfft2, or take the real part")
-        if np.allclose(result, expected):
-            continue
-        without = np.fft.ifft2(np.fft.fft2(x) * np.fft.fft2(w, size)).real[:height, :width]
-        if np.allclose(result, convolve2d(x, w, "valid")) or np.allclose(result, without):
-            raise NotYet("that is the convolution: conjugate the kernel's transform to undo a flip")
-        if np.allclose(result, np.fft.ifft2(around).real[-height:, -width:]):
-            raise NotYet("you cut at the wrong end: the complete windows come first")
-        even = np.fft.irfft2(np.fft.rfft2(x) * np.conj(np.fft.rfft2(w, size)))[:height, :width]
-        if even.shape == result.shape and np.allclose(result, even):
-            raise NotYet(
-                f"an image {size[1]} wide: tell irfft2 the shape, it assumes an even width"
-            )
-        raise NotYet(f"largest difference to correlate2d: {np.abs(result - expected).max():.2g}")

@@ -70,6 +70,8 @@ def adam_step(coupled=False, corrected=True, decay_rate=True, stateless=False, i
         return w - rate * m / (np.sqrt(s) + epsilon)
 
     return step
+
+
 def separable(depthwise, mixing=lambda c, o, k: c * o, places=True):
     def cost(c, o, k, h, w):
         params = depthwise(c, o, k) + mixing(c, o, k)
@@ -222,10 +224,7 @@ def test_every_exercise_has_a_solution_and_two_mistakes():
 
 
 @pytest.mark.parametrize("answer", [None, ..., lambda *a: None, lambda *a: ...])
-@pytest.mark.parametrize(
-    "number", ["00.1", "11.1", "11.2", "11.3", "14.1", "14.2", "14.3", "15.1", "15.2", "15.3"]
-)
-@pytest.mark.parametrize("number", ["00.1", "12.1", "12.2", "12.3", "14.1", "14.2", "14.3"])
+@pytest.mark.parametrize("number", sorted({number for number, _, _ in solutions()}))
 def test_a_stub_is_not_attempted(number, answer, capsys):
     checks.check(number, answer)
     assert capsys.readouterr().out.startswith(f"{number} not attempted")
