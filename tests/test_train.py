@@ -154,3 +154,35 @@ def test_move_watch_keeps_what_a_motion_is():
     assert torch.allclose(*angle, atol=1e-3)
     again = [zoo.move_watch(x, torch.Generator().manual_seed(3)) for _ in range(2)]
     assert torch.equal(*again) and again[0].shape == x.shape
+
+
+def test_half_of_the_images_are_moved():
+    x = models.as_input(data.fashion_mnist("validation").images[:400])
+    before = x.clone()
+    y = zoo.half_moved(x, torch.Generator().manual_seed(0))
+    changed = (y != x).flatten(1).any(1).float().mean().item()
+    assert torch.equal(x, before) and 0.35 < changed < 0.6
+    assert torch.equal(y, zoo.half_moved(x, torch.Generator().manual_seed(0)))
+
+
+def test_averaged_weights_are_the_mean_with_fresh_statistics():
+    images = data.fashion_mnist("validation").images[:500]
+    models_ = [models.build("TinyCNN", seed) for seed in (0, 1)]
+    states = [{k: v.clone() for k, v in m.state_dict().items()} for m in models_]
+    model = models.build("TinyCNN", 2)
+    zoo.average_weights(model, states, images)
+    weight = (states[0]["0.weight"] + states[1]["0.weight"]) / 2
+    torch.testing.assert_close(model[0].weight.detach(), weight)
+    maps = torch.nn.functional.conv2d(models.as_input(images), weight, padding=1)
+    torch.testing.assert_close(model[1].running_mean, maps.mean((0, 2, 3)), atol=1e-4, rtol=1e-3)
+    assert not model.training
+
+
+def test_a_recipe_can_average_its_last_rounds(tmp_path, monkeypatch):
+    part = data.fashion_mnist("validation")
+    some = part.images[:300], part.labels[:300]
+    monkeypatch.setattr(zoo, "splits", lambda name: (some, some, some))
+    rounds = [dict(seed=1, augment=zoo.half_moved), dict(seed=2)]
+    card = zoo.train("TinyCNN", tmp_path, epochs=1, then=rounds, average=2)
+    assert card["recipe"]["then"][0]["augment"] == "half_moved"
+    assert card["validation_accuracy"] == card["test_accuracy"]
