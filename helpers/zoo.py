@@ -3,10 +3,10 @@
 Choices were made on validation. Image models train on the split "fit"; sensor models were chosen by
 leaving out groups of subjects of "train" and then train on all of "train", so that their validation
 accuracy is of people they know. The test set was read more often than once: ResNet8 after its first
-round (92.91 %, which is why it got further rounds), WideResNet after its second (94.21 %, likewise),
-LeNet300 before other recipes were dropped, and SensorLSTM with another initialization (85.1 %).
-Their test accuracies are that much less clean. How many rounds WideResNet averages was chosen on
-validation, of five that were run.
+round (92.91 %, which is why it got further rounds), WideResNet after its second (94.21 %, also
+why), LeNet300 before other recipes were dropped, and SensorLSTM with another initialization
+(85.1 %). Their test accuracies are that much less clean. How many rounds WideResNet averages was
+chosen on validation, of five that were run.
 """
 
 from __future__ import annotations
