@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from lesson_code import cells, definitions
+from numpy.random import default_rng
 
 from helpers import checks
 
@@ -30,6 +31,25 @@ def erase_with(high=21, same=False, size=8, inplace=False, seeded=True, diagonal
         return x.mul_(mask) if inplace else x * mask
 
     return erase
+
+
+def gru_with(reset="before", keep="z", order="rzn"):
+    """The GRU of exercise 13.2, right or with one of the usual mistakes."""
+
+    def step(x, h, W_ih, W_hh, b):
+        gate = {k: slice(3 * i, 3 * i + 3) for i, k in enumerate(order)}
+        z_x = x @ W_ih.T + b
+        r, z = (1 / (1 + np.exp(-(z_x[:, gate[k]] + h @ W_hh[gate[k]].T))) for k in "rz")
+        product = (r * h if reset == "before" else h) @ W_hh[gate["n"]].T
+        n = np.tanh(z_x[:, gate["n"]] + (r * product if reset == "after" else product))
+        return z * h + (1 - z) * n if keep == "z" else (1 - z) * h + z * n
+
+    return step
+
+
+def split_by(subjects, people):
+    out = np.isin(subjects, people)
+    return np.flatnonzero(~out), np.flatnonzero(out)
 
 
 def mean_precision(labels, answers):
@@ -150,6 +170,36 @@ WRONG = [
     ("12.3", lambda x, w: fourier()(x, w)[:, :-1], "the shape is"),
     ("12.3", fourier(shape=False), "assumes an even width"),
     ("12.3", lambda x, w: fourier()(x, w) / 2, "largest difference"),
+    ("13.1", lambda steps, kept: kept ** (1 / steps), "gate itself"),
+    ("13.1", lambda steps, kept: 1 / (1 + np.exp(-(kept ** (1 / steps)))), "inverse"),
+    ("13.1", lambda steps, kept: -math.log(1 / (kept ** (-1 / steps) - 1)), "sign is wrong"),
+    ("13.1", lambda steps, kept: math.log(kept / (1 - kept)), "single step"),
+    ("13.1", lambda steps, kept: math.log(steps), "rule of thumb"),
+    ("13.1", lambda steps, kept: math.log(steps - 1), "rule of thumb"),
+    ("13.1", lambda steps, kept: np.array([steps, kept]), "one number"),
+    ("13.1", lambda steps, kept: 5.0, "expected"),
+    ("13.2", gru_with(reset="after"), "reset after the product"),
+    ("13.2", gru_with(reset="none"), "reset gate is missing"),
+    ("13.2", gru_with(keep="1-z"), "swapped"),
+    ("13.2", gru_with(order="zrn"), "begins with r"),
+    ("13.2", lambda x, h, W, U, b: gru_with()(x, h, W, U, 0 * b), "bias is missing"),
+    ("13.2", lambda x, h, W, U, b: gru_with()(x, h, W, U, b)[:1], "expected (4, 3)"),
+    ("13.2", lambda x, h, W, U, b: gru_with()(x, 0 * h, W, U, b), "first new state"),
+    ("13.2", lambda x, h, W, U, b: gru_with()(x, h.T, W, U, b), "raised ValueError"),
+    ("13.3", lambda s, held, g: np.split(g.permutation(len(s)), [6]), "draw people"),
+    ("13.3", lambda s, held, g: split_by(s, np.unique(s)[:held]), "draw from all"),
+    ("13.3", lambda s, held, g: split_by(s, g.choice(s, held)), "in the test part"),
+    ("13.3", lambda s, held, g: split_by(s, g.choice(np.unique(s), held, False))[::-1], "swapped"),
+    (
+        "13.3",
+        lambda s, held, g: split_by(s, default_rng().choice(np.unique(s), held, False)),
+        "generator",
+    ),
+    ("13.3", lambda s, held, g: (s != 3, s == 3), "not masks"),
+    ("13.3", lambda s, held, g: (s[s != 3], s[s == 3]), "does not exist"),
+    ("13.3", lambda s, held, g: (np.array([0.0]), np.array([2.0])), "whole"),
+    ("13.3", lambda s, held, g: (np.array([0, 1]), np.array([2, 4, 10])), "every window"),
+    ("13.3", lambda s, held, g: np.flatnonzero(s == 3), "two arrays"),
     ("14.1", lambda y, a: (y == a).mean(), "plain accuracy"),
     (
         "14.1",
@@ -225,6 +275,7 @@ def test_every_exercise_has_a_solution_and_two_mistakes():
 
 @pytest.mark.parametrize("answer", [None, ..., lambda *a: None, lambda *a: ...])
 @pytest.mark.parametrize("number", sorted({number for number, _, _ in solutions()}))
+@pytest.mark.parametrize("number", ["00.1", "13.1", "13.2", "13.3", "14.1", "14.2", "14.3"])
 def test_a_stub_is_not_attempted(number, answer, capsys):
     checks.check(number, answer)
     assert capsys.readouterr().out.startswith(f"{number} not attempted")
