@@ -9,7 +9,13 @@ from helpers.checks import NotYet, attempt, exercise
 
 @exercise("21.1")
 def _(unsigned_params) -> None:
-    for low, high, bits in ((-1.0, 3.0, 8), (0.5, 2.0, 8), (-3.0, -1.0, 8), (-1.0, 2.5, 4)):
+    for low, high, bits in (
+        (-1.0, 3.5, 8),
+        (-1.0, 3.0, 8),
+        (0.5, 2.0, 8),
+        (-3.0, -1.0, 8),
+        (-1.0, 2.5, 4),
+    ):
         given = f"low={low}, high={high}, {bits} bits"
         result = attempt(unsigned_params, low, high, bits)
         if not isinstance(result, tuple | list) or len(result) != 2:
@@ -56,7 +62,10 @@ def _(best_threshold) -> None:
     draw = np.random.default_rng(0)
     bell = draw.normal(size=10_000)
     heavy = draw.standard_t(3, size=10_000)
-    cases = [(bell, 4, np.array([1.0, 2.0, 3.0, 4.0])), (heavy, 3, np.linspace(1, 30, 30))]
+    cases = [
+        (bell, 4, np.array([1.6, 2.1, 2.5, 3.0, 4.0, 12.0])),
+        (heavy, 3, np.linspace(1, 30, 30)),
+    ]
     cases.append((heavy, 4, np.linspace(20, 1, 39)))
     for x, bits, thresholds in cases:
         before = x.copy()
@@ -70,7 +79,7 @@ def _(best_threshold) -> None:
             continue
         if np.isclose(result, errors, rtol=1e-3).any():
             raise NotYet("that is the error: return the threshold that belongs to it")
-        if result == np.argmin(errors):
+        if result == np.argmin(errors) and result not in thresholds:
             raise NotYet("that is the place in the list: return thresholds[place]")
         if np.isclose(result, thresholds[np.argmin(_errors(x, bits, thresholds, clip=False))]):
             raise NotYet("without a clip the finest step always wins: clip the integers")
