@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 
-PARTS = {"0": "checks_start", "1": "checks_foundations"}
+PARTS = {"0": "checks_start", "1": "checks_foundations", "2": "checks_compression"}
 EXERCISES: dict[str, Callable] = {}
 
 

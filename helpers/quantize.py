@@ -309,14 +309,16 @@ def entropy(x: object, *, bits: int = 8, bins: int = 2048) -> torch.Tensor:
     """[low, high], clipped at the |x| whose histogram loses least in 2^(bits-1) levels.
 
     Kullback-Leibler divergence between the histogram of |x|, its tail moved into the last bin kept,
-    and the same histogram merged into the levels (Migacz 2017, the calibration of TensorRT).
+    and the same histogram merged into the levels (Migacz 2017, the calibration of TensorRT). Exact
+    zeros, most of what leaves a ReLU, are not counted: each range keeps them, and their one bin
+    would outweigh all others and clip nearly everything.
     """
     x = _finite(x).flatten()
     top = float(x.abs().max())
     levels = max(2 ** (bits - 1), 2)
     if top == 0 or levels >= bins:
         return minmax(x)
-    counts = torch.histc(x.abs(), bins, 0, top).double()
+    counts = torch.histc(x[x != 0].abs(), bins, 0, top).double()
     best, kept = float("inf"), bins
     for n in range(levels, bins + 1, max(1, levels // 16)):
         p = counts[:n].clone()

@@ -116,6 +116,34 @@ def fourier(rows=None, conjugate=True, shape=True, cut=True, full=False):
         return y[: H - kh + 1, : W - kw + 1] if cut else y
 
     return correlate
+def unsigned(low, high, bits, stretch=True, steps=None, signed=False, sign=1, whole=round):
+    if stretch:
+        low, high = min(low, 0.0), max(high, 0.0)
+    scale = (high - low) / (steps or 2**bits - 1)
+    return scale, sign * whole(-low / scale) - signed * 2 ** (bits - 1)
+
+
+def threshold(x, bits, thresholds, clip=True, power=2, pick=np.argmin, sign=1):
+    top = 2 ** (bits - sign) - 1
+    step = thresholds[:, None] / top
+    q = np.rint(x / step)
+    q = q.clip(-top, top) if clip else q
+    errors = (np.abs(x - step * q) ** power).sum(1)
+    return thresholds[pick(errors)]
+
+
+def squared_error(x, bits, thresholds):
+    top = 2 ** (bits - 1) - 1
+    step = thresholds[:, None] / top
+    return ((x - step * np.rint(x / step).clip(-top, top)) ** 2).sum(1)
+
+
+def e2m1(x, largest=6.0, smallest=0, rule=np.rint, keep_sign=True, flat=False):
+    size = np.minimum(np.abs(x), largest)
+    step = np.exp2(np.maximum(np.frexp(np.minimum(size, 1e9))[1] - 1, smallest) - 1)
+    result = rule(size / step) * step
+    result = np.copysign(result, x) if keep_sign else result
+    return result.ravel() if flat else result
 
 
 # (exercise, wrong answer, words of the hint that fits)
@@ -239,6 +267,30 @@ WRONG = [
     ("15.3", lambda m, d, s, u, t: (m / d - t) * u / 8, "compute as well"),
     ("15.3", lambda m, d, s, u, t: (m / d - m / s - t) * u / 8, "return 0.0"),
     ("15.3", lambda m, d, s, u, t: 1.0, "expected 475832"),
+    ("21.1", lambda a, b, n: unsigned(a, b, n, stretch=False), "stretch the range"),
+    ("21.1", lambda a, b, n: unsigned(a, b, n, steps=2**n), "steps between them"),
+    ("21.1", lambda a, b, n: unsigned(a, b, n, signed=True), "signed zero point"),
+    ("21.1", lambda a, b, n: unsigned(a, b, n, sign=-1), "sign is wrong"),
+    ("21.1", lambda a, b, n: unsigned(a, b, n, whole=float), "lie on an integer"),
+    ("21.1", lambda a, b, n: unsigned(a, b, n, whole=int), "do not cut off"),
+    ("21.1", lambda a, b, n: unsigned(a, b, n)[0], "two values"),
+    ("21.1", lambda a, b, n: (1.0, 0), "expected 0.0176471"),
+    ("21.2", lambda x, b, t: threshold(x, b, t, clip=False), "clip the integers"),
+    ("21.2", lambda x, b, t: threshold(x, b, t, power=1), "square the errors"),
+    ("21.2", lambda x, b, t: threshold(x, b, t, pick=np.argmax), "take the smallest"),
+    ("21.2", lambda x, b, t: threshold(x, b, t, sign=0), "one bit is the sign"),
+    ("21.2", lambda x, b, t: squared_error(x, b, t).min(), "that is the error"),
+    ("21.2", lambda x, b, t: squared_error(x, b, t).argmin(), "thresholds[place]"),
+    ("21.2", squared_error, "one threshold"),
+    ("21.2", lambda x, b, t: x.sort() or 1, "has changed"),
+    ("21.2", lambda x, b, t: 7.0, "expected 2.5"),
+    ("21.3", lambda x: e2m1(x, largest=np.inf), "nothing is larger than 6"),
+    ("21.3", lambda x: e2m1(x, smallest=1), "below 1 the step stays 0.5"),
+    ("21.3", lambda x: e2m1(x, rule=lambda v: np.floor(v + 0.5)), "lies in the middle"),
+    ("21.3", lambda x: e2m1(x, rule=np.floor), "is nearest"),
+    ("21.3", lambda x: e2m1(x, keep_sign=False), "keep the sign"),
+    ("21.3", lambda x: e2m1(x, flat=True), "shape"),
+    ("21.3", lambda x: np.rint(x * 7 / 6) * 6 / 7, "is one of the numbers"),
 ]
 
 
@@ -276,6 +328,9 @@ def test_every_exercise_has_a_solution_and_two_mistakes():
 @pytest.mark.parametrize("answer", [None, ..., lambda *a: None, lambda *a: ...])
 @pytest.mark.parametrize("number", sorted({number for number, _, _ in solutions()}))
 @pytest.mark.parametrize("number", ["00.1", "13.1", "13.2", "13.3", "14.1", "14.2", "14.3"])
+@pytest.mark.parametrize(
+    "number", ["00.1", "14.1", "14.2", "14.3", "15.1", "15.2", "15.3", "21.1", "21.2", "21.3"]
+)
 def test_a_stub_is_not_attempted(number, answer, capsys):
     checks.check(number, answer)
     assert capsys.readouterr().out.startswith(f"{number} not attempted")

@@ -214,6 +214,13 @@ def test_calibrators_clip_an_outlier_where_it_pays():
     assert torch.equal(Q.percentile(x, 100), Q.minmax(x))
 
 
+def test_entropy_is_not_misled_by_the_zeros_of_a_relu():
+    x = torch.randn(50000, generator=torch.Generator().manual_seed(0)).sub(1).relu()
+    assert (x == 0).float().mean() > 0.8
+    low, high = Q.entropy(x, bits=4)
+    assert low == 0 and high > 0.4 * x.max()
+
+
 def test_sqnr():
     assert Q.sqnr_db([3.0, 4.0], [3.0, 4.0]) == float("inf")
     assert Q.sqnr_db([1.0, 1.0], [1.1, 0.9]) == pytest.approx(20, abs=1e-5)
