@@ -229,3 +229,15 @@ def test_softmax_needs_logits(z):
 def test_squared_error_does_not_broadcast(shapes):
     with pytest.raises(ValueError, match="equal shapes"):
         lesson.mse(*map(np.zeros, shapes))
+
+
+@pytest.mark.parametrize("drop", [-0.1, 1, 1.5])
+def test_dropout_leaves_something(drop):
+    with pytest.raises(ValueError, match="0 <= drop < 1"):
+        lesson.dropout_masks([(2, 3)], drop, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("differences", [[], [0.1], [[0.1, 0.2]]])
+def test_an_interval_needs_two_pairs(differences):
+    with pytest.raises(ValueError, match="n >= 2"):
+        lesson.paired_interval(differences)
