@@ -17,6 +17,7 @@ from nbval.plugin import IPyNbCell
 # wait by spinning then take the cores from those that work: a training step measured five to ten
 # times slower than with threads that sleep.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's threads spin whatever one says
 os.environ.setdefault("TQDM_DISABLE", "1")  # text bars; a notebook's own bars are widgets
 
 POLL_SECONDS = 1.0
