@@ -58,6 +58,8 @@ BREAKS = [
         "macs = value.numel() * layer.weight[0].numel()",
         "macs = value[0, 0].numel() * layer.weight[0].numel()",
         "every output map costs MACs, not only the first",
+    ),
+    Break(
         "13_rnn_math",
         "twins.py",
         "return np.concatenate([z, r, n])",
