@@ -271,3 +271,19 @@ GOOD = Q.affine_params([-1.0, 1.0])
 def test_bad_input(call, error, words):
     with pytest.raises(error, match=words):
         call()
+
+
+def test_quantized_layers_compute_with_their_levels():
+    from helpers import data, models
+
+    model = models.load("TinyCNN")
+    x = models.as_input(data.fashion_mnist("validation").images[:64])
+    with torch.no_grad():
+        quantized = Q.quantize_layers(model, 8).eval()
+        before, after = model(x), quantized(x)
+    layers = [m for m in quantized.modules() if isinstance(m, Q.QuantizedLayer)]
+    assert len(layers) == 4 and not any(isinstance(m, Q.QuantizedLayer) for m in model.modules())
+    assert isinstance(layers[0].input, torch.nn.Identity), "pixels are integers already"
+    assert (before.argmax(1) == after.argmax(1)).float().mean() > 0.9
+    weight, params = layers[1].layer.weight, layers[1].weight.params()
+    torch.testing.assert_close(layers[1].weight(weight), Q.fake_quantize(weight, params))
