@@ -6,7 +6,6 @@ integer q belong together by r = scale * (q - zero_point) (Jacob et al. 2018, eq
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 
 import torch
@@ -22,15 +21,23 @@ def _finite(x: object, name: str = "x") -> torch.Tensor:
         raise TypeError(f"{name} has dtype {x.dtype}: pass real numbers, such as float32")
     if x.numel() == 0:
         raise ValueError(f"{name} is empty, of shape {tuple(x.shape)}: pass at least one value")
+    x = x.float()
     if not torch.isfinite(x).all():
-        raise ValueError(f"{name} holds NaN or infinity: there is no integer for these")
-    return x.float()
+        raise ValueError(
+            f"{name} holds NaN or what float32 calls infinity: no integer stands for it"
+        )
+    return x
 
 
 def _axis(axis: int | None, x: torch.Tensor) -> int | None:
     if axis is not None and not -x.ndim <= axis < x.ndim:
         raise ValueError(f"axis {axis}: x has {x.ndim} axes, so choose {-x.ndim} to {x.ndim - 1}")
     return axis if axis is None or axis >= 0 else axis + x.ndim
+
+
+def _rows(x: torch.Tensor, axis: int) -> torch.Tensor:
+    """[C, values]: one row for each index along the axis."""
+    return x.movedim(axis, 0).reshape(x.shape[axis], -1)
 
 
 @dataclass(frozen=True)
@@ -105,7 +112,7 @@ def affine_params(
     x = _finite(x)
     axis = _axis(axis, x)
     limits = QParams(torch.tensor(1.0), torch.tensor(0), bits, signed)  # checks bits
-    rows = (x.reshape(1, -1) if axis is None else x.movedim(axis, 0).flatten(1)).double()
+    rows = (x.reshape(1, -1) if axis is None else _rows(x, axis)).double()
     low, high = rows.amin(1).clamp(max=0), rows.amax(1).clamp(min=0)
     if symmetric:
         if signed and bits == 1:
@@ -195,7 +202,9 @@ class _LearnedStep(torch.autograd.Function):
         inside = (v >= qmin) & (v <= qmax)
         slope = torch.addcmul(q, v, inside, value=-1).mul_(gradient)  # q - v inside, q outside
         others = [i for i, size in enumerate(shape) if size == 1]
-        return gradient * inside, factor * slope.sum(others, keepdim=True), None, None, None
+        if others:  # torch takes an empty list for all axes
+            slope = slope.sum(others, keepdim=True)
+        return gradient * inside, factor * slope, None, None, None
 
 
 class LSQ(nn.Module):
@@ -219,7 +228,7 @@ class LSQ(nn.Module):
     def start(self, x: torch.Tensor) -> None:
         """Set the step from x."""
         x = _finite(x.detach())
-        rows = x.reshape(1, -1) if self.axis is None else x.movedim(self.axis, 0).flatten(1)
+        rows = x.reshape(1, -1) if self.axis is None else _rows(x, self.axis)
         step = 2 * rows.abs().mean(1) / self.qmax**0.5
         self.step.data = torch.where(step > 0, step, 1.0)
         self.started.fill_(True)
@@ -240,39 +249,6 @@ class LSQ(nn.Module):
         return QParams(step, torch.zeros_like(step).int(), self.bits, self.signed, self.axis)
 
 
-class QuantizedLayer(nn.Module):
-    """A Conv2d or Linear that computes with quantized weights (one step a filter) and inputs.
-
-    The input quantizer is unsigned, for what comes out of a ReLU; `bits_in` None leaves it away,
-    for pixels, which are 8-bit integers already. Batch norm stays behind it: its factor belongs to
-    a filter, as the step does, and on a device it is part of the filter's output scale.
-    """
-
-    def __init__(self, layer: nn.Conv2d | nn.Linear, bits: int, bits_in: int | None):
-        super().__init__()
-        self.layer = layer
-        self.weight = LSQ(bits, axis=0, size=len(layer.weight))
-        self.input = nn.Identity() if bits_in is None else LSQ(bits_in, signed=False)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x, weight = self.input(x), self.weight(self.layer.weight)
-        if isinstance(self.layer, nn.Conv2d):
-            return self.layer._conv_forward(x, weight, self.layer.bias)
-        return nn.functional.linear(x, weight, self.layer.bias)
-
-
-def quantize_layers(model: nn.Module, bits: int) -> nn.Module:
-    """A copy whose every Conv2d and Linear is a QuantizedLayer; the first one reads pixels."""
-    model = copy.deepcopy(model)
-    bits_in = None
-    for name, layer in list(model.named_modules()):
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            parent, _, child = name.rpartition(".")
-            setattr(model.get_submodule(parent), child, QuantizedLayer(layer, bits, bits_in))
-            bits_in = bits
-    return model
-
-
 def minmax(x: object) -> torch.Tensor:
     """[low, high]: all of x, clipping nothing."""
     x = _finite(x)
@@ -288,10 +264,6 @@ def percentile(x: object, percent: float = 99.9) -> torch.Tensor:
     return torch.stack([x[cut], x[len(x) - 1 - cut]])
 
 
-def _candidates(x: torch.Tensor, count: int) -> list[torch.Tensor]:
-    return [minmax(x) * (i / count) for i in range(1, count + 1)]
-
-
 def mse(
     x: object, *, bits: int = 8, symmetric: bool = False, signed: bool = True, count: int = 100
 ) -> torch.Tensor:
@@ -302,7 +274,8 @@ def mse(
         params = affine_params(window, bits=bits, symmetric=symmetric, signed=signed)
         return float((x - dequantize(quantize(x, params), params)).square().sum())
 
-    return min(_candidates(x, count), key=error)
+    widest = minmax(x)
+    return min((widest * (i / count) for i in range(1, count + 1)), key=error)
 
 
 def entropy(x: object, *, bits: int = 8, bins: int = 2048) -> torch.Tensor:

@@ -238,8 +238,9 @@ GOOD = Q.affine_params([-1.0, 1.0])
         (lambda: Q.affine_params([1.0], bits=8.0), TypeError, "whole number"),
         (lambda: Q.affine_params([1.0], bits=True), TypeError, "whole number"),
         (lambda: Q.affine_params(torch.empty(0)), ValueError, "empty"),
-        (lambda: Q.affine_params([float("nan")]), ValueError, "NaN or infinity"),
-        (lambda: Q.quantize([float("inf")], GOOD), ValueError, "NaN or infinity"),
+        (lambda: Q.affine_params([float("nan")]), ValueError, "NaN or"),
+        (lambda: Q.quantize([float("inf")], GOOD), ValueError, "infinity"),
+        (lambda: Q.quantize(np.array([1e300]), GOOD), ValueError, "infinity"),
         (lambda: Q.affine_params([1, 2]), TypeError, "pass real numbers"),
         (lambda: Q.quantize(np.array([1, 2]), GOOD), TypeError, "pass real numbers"),
         (lambda: Q.affine_params(torch.ones(2, 2), axis=2), ValueError, "axis 2"),
@@ -273,17 +274,14 @@ def test_bad_input(call, error, words):
         call()
 
 
-def test_quantized_layers_compute_with_their_levels():
-    from helpers import data, models
+def test_a_vector_has_a_scale_for_each_entry():
+    x = torch.tensor([0.5, -3.0, 0.0])
+    params = Q.affine_params(x, symmetric=True, axis=0)
+    torch.testing.assert_close(params.scale, torch.tensor([0.5 / 127, 3 / 127, 1.0]))
+    torch.testing.assert_close(Q.fake_quantize(x, params), x)
 
-    model = models.load("TinyCNN")
-    x = models.as_input(data.fashion_mnist("validation").images[:64])
-    with torch.no_grad():
-        quantized = Q.quantize_layers(model, 8).eval()
-        before, after = model(x), quantized(x)
-    layers = [m for m in quantized.modules() if isinstance(m, Q.QuantizedLayer)]
-    assert len(layers) == 4 and not any(isinstance(m, Q.QuantizedLayer) for m in model.modules())
-    assert isinstance(layers[0].input, torch.nn.Identity), "pixels are integers already"
-    assert (before.argmax(1) == after.argmax(1)).float().mean() > 0.9
-    weight, params = layers[1].layer.weight, layers[1].weight.params()
-    torch.testing.assert_close(layers[1].weight(weight), Q.fake_quantize(weight, params))
+
+def test_lsq_of_a_vector_has_a_step_for_each_entry():
+    layer = Q.LSQ(bits=4, axis=0, size=3)
+    layer(torch.tensor([0.3, -2.0, 7.0])).sum().backward()
+    assert layer.step.grad.shape == (3,)
