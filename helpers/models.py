@@ -173,6 +173,8 @@ class SensorLSTM(SensorRNN):
 
 CLASSES = (LeNet300, LeNet5, TinyCNN, ResNet8, WideResNet, SensorGRU, SensorLSTM)
 NAMES = tuple(model.__name__ for model in CLASSES)
+QUANTIZED = tuple(f"ResNet8_{bits}bit" for bits in (8, 4, 3, 2))  # helpers.qat.load reads them
+SHIPPED = (*NAMES, *QUANTIZED, "MobileNetV2")
 
 
 def build(name: str, seed: int = 0) -> nn.Module:
@@ -186,8 +188,8 @@ def build(name: str, seed: int = 0) -> nn.Module:
 
 def card(name: str) -> dict:
     """What data/models/NAME.json says of a shipped model: recipe, seed, accuracies, SHA-256, ..."""
-    if name not in (*NAMES, "MobileNetV2"):
-        raise ValueError(f"unknown model {name!r}: choose one of {', '.join(NAMES)}, MobileNetV2")
+    if name not in SHIPPED:
+        raise ValueError(f"unknown model {name!r}: choose one of {', '.join(SHIPPED)}")
     path = DATA / "models" / f"{name}.json"
     try:
         return json.loads(path.read_text(encoding="utf-8"))

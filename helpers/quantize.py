@@ -228,6 +228,7 @@ class LSQ(nn.Module):
     def start(self, x: torch.Tensor) -> None:
         """Set the step from x."""
         x = _finite(x.detach())
+        x = x if self.signed else x.clamp(min=0)  # what the clip at 0 leaves
         rows = x.reshape(1, -1) if self.axis is None else _rows(x, self.axis)
         step = 2 * rows.abs().mean(1) / self.qmax**0.5
         self.step.data = torch.where(step > 0, step, 1.0)

@@ -22,10 +22,13 @@ from safetensors.torch import save
 from torch import nn
 
 from helpers.data import DATA, fashion_mnist, watch
-from helpers.models import NAMES, build
+from helpers.models import build, load
+from helpers.qat import insert_quantizers, start_steps
 from helpers.train import History, accuracy, fit, flip_and_shift, predict, to_tensor
 
 IMAGE = dict(optimizer="sgd", schedule="one_cycle", batch_size=64, seed=0)
+QAT = IMAGE | dict(start="mse", weight_decay=1e-4, augment=flip_and_shift)
+LAST_EPOCH = dict(then=[dict(seed=1, epochs=1, lr=0.005, augment=None)])
 SENSOR = dict(optimizer="adam", schedule="one_cycle", batch_size=64, seed=0, weight_decay=0.01)
 
 
@@ -107,6 +110,11 @@ RECIPES: dict[str, dict] = {
     "SensorGRU": SENSOR | dict(epochs=40, lr=0.005, augment=move_watch),
     "SensorLSTM": SENSOR
     | dict(epochs=20, lr=0.01, augment=move_watch, loss=smoothed_cross_entropy),
+    # Quantization-aware training goes on from ResNet8; fewer bits need more of it.
+    "ResNet8_8bit": QAT | dict(bits=8, epochs=1, lr=0.002, augment=None),
+    "ResNet8_4bit": QAT | dict(bits=4, epochs=4, lr=0.01) | LAST_EPOCH,
+    "ResNet8_3bit": QAT | dict(bits=3, epochs=5, lr=0.015) | LAST_EPOCH,
+    "ResNet8_2bit": QAT | dict(bits=2, epochs=10, lr=0.03) | LAST_EPOCH,
 }
 
 
@@ -162,8 +170,13 @@ def train(name: str, folder: Path = DATA / "models", **changes) -> dict:
         raise ValueError(f"no recipe for {name!r}: choose one of {', '.join(RECIPES)}")
     recipe = RECIPES[name] | changes
     fitting, validation, _ = splits(name)
-    model = build(name, recipe["seed"])
-    options = {key: value for key, value in recipe.items() if key not in ("then", "average")}
+    if "bits" in recipe:
+        model = insert_quantizers(load("ResNet8"), recipe["bits"])
+        start_steps(model, fitting[0][:500], recipe["start"])
+    else:
+        model = build(name, recipe["seed"])
+    apart = ("then", "average", "bits", "start")
+    options = {key: value for key, value in recipe.items() if key not in apart}
     ends = []
     for changed in ({}, *recipe.get("then", ())):
         history = fit(model, *fitting, **options | changed, validation=validation)
@@ -201,7 +214,7 @@ def publish(name: str, model: nn.Module, recipe: dict, history: History, folder:
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:] or NAMES:
+    for name in sys.argv[1:] or RECIPES:
         card = train(name)
         print(
             f"{name}: {card['test_accuracy']:.2%} on {card['test_total']} test examples, "
