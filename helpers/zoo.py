@@ -28,7 +28,7 @@ from helpers.train import History, accuracy, fit, flip_and_shift, predict, to_te
 
 IMAGE = dict(optimizer="sgd", schedule="one_cycle", batch_size=64, seed=0)
 QAT = IMAGE | dict(start="mse", weight_decay=1e-4, augment=flip_and_shift)
-LAST_EPOCH = dict(then=[dict(seed=1, epochs=1, lr=0.005, augment=None)])
+LAST = dict(then=[dict(seed=1, epochs=2, lr=0.01, augment=None)])
 SENSOR = dict(optimizer="adam", schedule="one_cycle", batch_size=64, seed=0, weight_decay=0.01)
 
 
@@ -112,9 +112,9 @@ RECIPES: dict[str, dict] = {
     | dict(epochs=20, lr=0.01, augment=move_watch, loss=smoothed_cross_entropy),
     # Quantization-aware training goes on from ResNet8; fewer bits need more of it.
     "ResNet8_8bit": QAT | dict(bits=8, epochs=1, lr=0.002, augment=None),
-    "ResNet8_4bit": QAT | dict(bits=4, epochs=4, lr=0.01) | LAST_EPOCH,
-    "ResNet8_3bit": QAT | dict(bits=3, epochs=5, lr=0.015) | LAST_EPOCH,
-    "ResNet8_2bit": QAT | dict(bits=2, epochs=10, lr=0.03) | LAST_EPOCH,
+    "ResNet8_4bit": QAT | dict(bits=4, epochs=6, lr=0.02) | LAST,
+    "ResNet8_3bit": QAT | dict(bits=3, epochs=6, lr=0.02) | LAST,
+    "ResNet8_2bit": QAT | dict(bits=2, epochs=10, lr=0.03) | LAST,
 }
 
 
