@@ -11,6 +11,7 @@ import numpy as np
 from torch import nn
 
 from helpers.models import as_input
+from helpers.quantize import LSQ
 from helpers.runtime import captured_stderr
 from helpers.twins import import_keras, keras_twin
 
@@ -33,17 +34,26 @@ def to_tflite(model_or_keras, mode: str, calibration: np.ndarray | None = None) 
     calibration: uint8 images [N, 28, 28] whose activations set the ranges of "int8" and "int16x8",
     which need it; the other modes ignore it. A copy has its darkest pixel set to 0 and its
     brightest to 255, so that the input's range is [0, 1]: scale 1/255, zero point -128.
+    A quantization-aware model of 8 bits (helpers.qat, folded) converts to "int8" without: the file
+    holds its learned steps.
     Raises ValueError, TypeError; RuntimeError with the converter's own words if it fails.
     """
     if mode not in MODES:
         raise ValueError(f"unknown mode {mode!r}: choose one of {', '.join(MODES)}")
     integer = mode in ("int8", "int16x8")
-    if integer and calibration is None:
+    learned = isinstance(model_or_keras, nn.Module) and any(
+        isinstance(module, LSQ) for module in model_or_keras.modules()
+    )
+    if learned and (mode != "int8" or calibration is not None):
+        raise ValueError(
+            "the model has learned its ranges: convert it with mode 'int8' and without calibration"
+        )
+    if integer and calibration is None and not learned:
         raise ValueError(
             f"mode {mode!r} needs calibration: pass some training images, for example "
             "calibration=helpers.data.fashion_mnist('train').images[:200]"
         )
-    rows = calibration_rows(calibration) if integer else None
+    rows = calibration_rows(calibration) if integer and not learned else None
     keras = import_keras()
     import tensorflow as tf
 
@@ -66,7 +76,9 @@ def to_tflite(model_or_keras, mode: str, calibration: np.ndarray | None = None) 
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if mode == "float16":
             converter.target_spec.supported_types = [tf.float16]
-        if integer:
+        if learned:  # without a representative data set the converter reads the fake-quantize nodes
+            converter.inference_input_type = converter.inference_output_type = tf.int8
+        elif integer:
             ops, dtype = {
                 "int8": ("TFLITE_BUILTINS_INT8", tf.int8),
                 "int16x8": (

@@ -113,3 +113,41 @@ def load(name: str) -> nn.Sequential:
     model = insert_quantizers(build("ResNet8"), bits)
     model.load_state_dict(weights(name))
     return model.eval()
+
+
+def fold(model: nn.Sequential) -> nn.Sequential:
+    """A copy without batch norm, in evaluation mode, equal but for rounding: what is deployed.
+
+    It begins with a quantizer of step 1/255, which changes no pixel and tells what the input is.
+    The factor g = gamma / sqrt(variance + eps) of each filter goes into the weights and |g| into
+    their step, so that the integers stay what they are (but for their sign, where g < 0).
+    """
+    model = copy.deepcopy(model).eval()
+
+    def without_norms(sequence: nn.Sequential) -> nn.Sequential:
+        kept = []
+        for child in sequence:
+            if isinstance(child, nn.BatchNorm2d):
+                absorb(kept[-1], child)
+                continue
+            if isinstance(child, ResidualBlock):
+                child.body = without_norms(child.body)
+                child.shortcut = without_norms(child.shortcut)
+            kept.append(child)
+        return nn.Sequential(*kept)
+
+    pixels = LSQ(8, signed=False)
+    pixels.start(torch.tensor([1.0]))
+    pixels.step.data.fill_(1 / 255)
+    with torch.no_grad():
+        return nn.Sequential(pixels, *without_norms(model))
+
+
+def absorb(layer: QuantizedLayer, norm: nn.BatchNorm2d) -> None:
+    """Move a batch norm into the quantized convolution before it."""
+    if not isinstance(layer, QuantizedLayer) or layer.layer.bias is not None:
+        raise ValueError(f"{layer} before a batch norm: expected a quantized layer without a bias")
+    factor = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+    layer.layer.weight.mul_(factor[:, None, None, None])
+    layer.layer.bias = nn.Parameter(norm.bias - norm.running_mean * factor)
+    layer.weight_quantizer.step.mul_(factor.abs())

@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from torch import nn
 
 from helpers.models import ResidualBlock, SensorRNN
+from helpers.qat import QuantizedLayer
+from helpers.quantize import LSQ
 from helpers.runtime import captured_stderr
 
 Made = list[tuple["keras.Layer", list[np.ndarray]]]  # noqa: F821  layers and their weights
@@ -164,6 +166,45 @@ def lstm(layers, module: nn.LSTM, name: str) -> Made:
     return [(layer, weights), mean_over_time(layers, name)]
 
 
+def learned_step(layers, module: LSQ, name: str) -> Made:
+    """A fake-quantize node: the converter takes the tensor's scale from its range."""
+    from tensorflow.quantization import fake_quant_with_min_max_args as fake
+
+    plain = module.bits == 8 and module.axis is None and bool(module.started)
+    require(plain, name, module, "8 bits and one step, which is started")
+    low, high = (float(limit * module.step.detach()) for limit in (module.qmin, module.qmax))
+    return [(layers.Lambda(lambda x: fake(x, low, high, num_bits=8), name=name), [])]
+
+
+def quantized_layer(layers, module: QuantizedLayer, name: str) -> Made:
+    """The kernel passes a fake-quantize node with a range for each filter, ±127 steps.
+
+    The converter cannot transpose the ranges of a dense kernel, so that a dense layer becomes the
+    1x1 convolution that it is.
+    """
+    from tensorflow.quantization import fake_quant_with_min_max_vars_per_channel as fake
+
+    inner = module.layer
+    if isinstance(inner, nn.Linear):
+        inner = nn.Conv2d(inner.in_features, inner.out_features, 1)
+        inner.weight, inner.bias = (
+            nn.Parameter(module.layer.weight[..., None, None]),
+            module.layer.bias,
+        )
+    require(inner.bias is not None, name, module, "its batch norm folded, by helpers.qat.fold")
+    limit = 127 * array(module.weight_quantizer.step)
+    made = conv(layers, inner, name)
+    layer = made[-1][0]
+    convolve = layer.convolution_op
+    layer.convolution_op = lambda x, kernel: convolve(
+        x, fake(kernel, -limit, limit, num_bits=8, narrow_range=True)
+    )
+    if isinstance(module.layer, nn.Linear):
+        reshape = layers.Reshape((1, 1, inner.in_channels), name=f"{name}_1x1")
+        return [(reshape, []), *made, (layers.Flatten(name=f"{name}_flat"), [])]
+    return made
+
+
 def mean_over_time(layers, name: str) -> tuple:
     """SensorRNN reads the mean of its states."""
     return layers.GlobalAveragePooling1D(name=f"mean_{name}"), []
@@ -181,10 +222,12 @@ MAKERS = {
     nn.Flatten: flatten,
     nn.GRU: gru,
     nn.LSTM: lstm,
+    LSQ: learned_step,
+    QuantizedLayer: quantized_layer,
 }
 
 
-def apply(layers, modules: Iterator[tuple[str, nn.Module]], x):
+def apply(layers, modules: Iterable[tuple[str, nn.Module]], x):
     """Run the Keras tensor x through the twins of the modules."""
     flattened = ()
     for path, module in modules:
@@ -192,7 +235,8 @@ def apply(layers, modules: Iterator[tuple[str, nn.Module]], x):
         if type(module) is ResidualBlock:
             body = apply(layers, leaves(module.body, f"{path}_body_"), x)
             shortcut = apply(layers, leaves(module.shortcut, f"{path}_shortcut_"), x)
-            x = layers.ReLU(name=f"relu_{path}")(layers.Add(name=f"add_{path}")([body, shortcut]))
+            x = layers.Add(name=f"add_{path}")([body, shortcut])
+            x = apply(layers, [(path, module.relu)], x)
             continue
         if type(module) not in MAKERS:
             raise TypeError(
