@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from helpers.checks import NotYet, attempt, exercise
@@ -128,3 +130,121 @@ def _(round_to_e2m1) -> None:
     grid = answer(np.array([[0.0, -6.0], [2.9, -0.1]]))
     if not np.array_equal(grid, [[0, -6], [3, 0]]):
         raise NotYet(f"[[0, -6], [2.9, -0.1]] became {grid.tolist()}")
+
+
+@exercise("23.1")
+def _(step_slope) -> None:
+    x = np.array([0.3, 0.6, 1.2, -9.0, -0.62, 0.0, 0.2, -0.9, -1.1])
+    for step, qmin, qmax in ((0.5, -2, 1), (0.25, -8, 7), (0.5, 0, 3)):
+        given = f"step {step}, {qmin} to {qmax}"
+        before = x.copy()
+        result = np.asarray(attempt(step_slope, x, step, qmin, qmax), float)
+        if not np.array_equal(x, before):
+            raise NotYet("x has changed: work on a new array")
+        if result.shape != x.shape:
+            raise NotYet(f"an array of shape {x.shape} became one of shape {result.shape}")
+        v = x / step
+        r = np.rint(v)
+        right = np.where(v < qmin, qmin, np.where(v > qmax, qmax, r - v))
+        if np.allclose(result, right, atol=1e-6):
+            continue
+        wrong = {
+            "where it is clipped, x_hat is step * qmax (or qmin): its slope is that limit": (
+                np.where((v < qmin) | (v > qmax), 0, r - v)
+            ),
+            "that is torch's rule: 1.2 steps exceed qmax = 1, though they round to it": (
+                np.where(r < qmin, qmin, np.where(r > qmax, qmax, r - v))
+            ),
+            "the step also changes v = x / step: subtract v where x is rounded": (
+                np.clip(r, qmin, qmax)
+            ),
+            "the sign is wrong: the rounded value minus v": -right,
+            "in steps, not in units of x: divide by the step": (
+                np.where(v < qmin, qmin, np.where(v > qmax, qmax, step * r - x))
+            ),
+            "subtract v only where x is rounded, not where it is clipped": (
+                np.clip(r, qmin, qmax) - v
+            ),
+        }
+        for hint, other in wrong.items():
+            if np.allclose(result, other, atol=1e-6):
+                raise NotYet(hint)
+        at = int(np.argmax(~np.isclose(result, right, atol=1e-6)))
+        raise NotYet(f"{given}: x = {x[at]} gives {result[at]:.3g}, expected {right[at]:.3g}")
+
+
+@exercise("23.2")
+def _(fold_step) -> None:
+    draw = np.random.default_rng(0)
+    q = draw.integers(-7, 8, (4, 3, 3, 3))
+    step = np.array([0.1, 0.2, 0.3, 0.4])
+    gamma, beta = np.array([1.5, -2.0, 0.5, -0.25]), draw.normal(size=4)
+    mean, variance, eps = draw.normal(size=4), np.array([0.5, 1.0, 2.0, 0.01]), 0.01
+    result = attempt(fold_step, q.copy(), step.copy(), gamma, beta, mean, variance, eps)
+    if not isinstance(result, tuple | list) or len(result) != 3:
+        raise NotYet("return three arrays: q, step, bias")
+    new_q, new_step, bias = (np.asarray(part) for part in result)
+    g = gamma / np.sqrt(variance + eps)
+    if new_q.shape != q.shape or new_step.shape != (4,) or bias.shape != (4,):
+        raise NotYet(
+            f"shapes {new_q.shape}, {new_step.shape}, {bias.shape}: q keeps {q.shape}, step and "
+            "bias have one number for each filter"
+        )
+    if not np.array_equal(new_q, np.rint(new_q)):
+        raise NotYet("q has fractions: only the step takes up the size of g")
+    if np.allclose(new_step, step * g):
+        raise NotYet("a step is negative: take |g|, and give its sign to the integers")
+    for text, other in (
+        ("eps belongs to the variance, under the root", gamma / np.sqrt(variance)),
+        ("divide by the deviation, the root of the variance", gamma / (variance + eps)),
+    ):
+        if np.allclose(new_step, step * np.abs(other)):
+            raise NotYet(text)
+    if not np.allclose(new_step, step * np.abs(g)):
+        raise NotYet(f"the first filter's step is {new_step[0]:.4g}, expected {step[0] * g[0]:.4g}")
+    sign = np.sign(g)[:, None, None, None].astype(int)
+    if np.array_equal(new_q, q):
+        raise NotYet("the second filter has a negative factor: its integers change their sign")
+    if not np.array_equal(new_q, q * sign):
+        raise NotYet("the integers are others: they only change their sign, where g is negative")
+    if np.allclose(bias, beta - mean * np.abs(g)):
+        raise NotYet("the bias takes g with its sign")
+    if np.allclose(bias, beta):
+        raise NotYet("the mean that batch norm subtracts is missing in the bias")
+    if not np.allclose(bias, beta - mean * g):
+        raise NotYet(f"the first bias is {bias[0]:.4g}, expected {(beta - mean * g)[0]:.4g}")
+
+
+def _frequency(integers, m, turned=True, weight=None) -> np.ndarray:
+    """The moving average of exercise 23.3, or of one of its mistakes."""
+    f, last = np.zeros(integers.shape[1]), np.zeros(integers.shape[1])
+    for i in range(1, len(integers)):
+        change = np.sign(integers[i].astype(int) - integers[i - 1].astype(int))
+        o = change * last < 0 if turned else change != 0
+        f = weight * o + (1 - weight) * f if weight else m * o + (1 - m) * f
+        last = np.where(change != 0, change, last)
+    return f
+
+
+@exercise("23.3")
+def _(oscillation_frequency) -> None:
+    draw = np.random.default_rng(1)
+    walk = np.cumsum(draw.integers(-1, 2, (40, 30)), axis=0).astype(np.int8)
+    for integers, m in ((np.array([[0, 1, 0, 0, 1, 2]]).T, 0.5), (walk, 0.1)):
+        result = np.asarray(attempt(oscillation_frequency, integers.copy(), m), float)
+        if result.shape != integers.shape[1:]:
+            raise NotYet(f"shape {result.shape}: one f for each weight, {integers.shape[1:]}")
+        right = _frequency(integers, m)
+        if np.allclose(result, right):
+            continue
+        if np.allclose(result, _frequency(integers, m, turned=False)):
+            raise NotYet("a weight that goes on in the same direction does not oscillate")
+        if np.allclose(result, _frequency(integers, m, weight=1 - m)):
+            raise NotYet("m weighs the newest o, and 1 - m what was before")
+        steps = np.sign(np.diff(integers.astype(int), axis=0))
+        f = np.zeros(integers.shape[1])
+        for before, after in pairwise(steps):
+            f = m * (before * after < 0) + (1 - m) * f
+        if np.allclose(result, f):
+            raise NotYet("the last change may lie several steps back: keep it while nothing moves")
+        raise NotYet(f"the first weight has f = {result[0]:.4g}, expected {right[0]:.4g}")

@@ -24,6 +24,8 @@ class QuantizedLayer(nn.Module):
         super().__init__()
         self.layer = layer
         self.weight_quantizer = LSQ(bits, axis=0, size=len(layer.weight))
+        if bits == 8:  # as LiteRT stores them, so that folding may change a sign
+            self.weight_quantizer.qmin = -127
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         weight = self.weight_quantizer(self.layer.weight)

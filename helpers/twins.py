@@ -172,7 +172,7 @@ def learned_step(layers, module: LSQ, name: str) -> Made:
 
     plain = module.bits == 8 and module.axis is None and bool(module.started)
     require(plain, name, module, "8 bits and one step, which is started")
-    low, high = (float(limit * module.step.detach()) for limit in (module.qmin, module.qmax))
+    low, high = (float(limit * module.scale.detach()) for limit in (module.qmin, module.qmax))
     return [(layers.Lambda(lambda x: fake(x, low, high, num_bits=8), name=name), [])]
 
 
@@ -192,7 +192,7 @@ def quantized_layer(layers, module: QuantizedLayer, name: str) -> Made:
             module.layer.bias,
         )
     require(inner.bias is not None, name, module, "its batch norm folded, by helpers.qat.fold")
-    limit = 127 * array(module.weight_quantizer.step)
+    limit = 127 * array(module.weight_quantizer.scale)
     made = conv(layers, inner, name)
     layer = made[-1][0]
     convolve = layer.convolution_op

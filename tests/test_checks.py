@@ -148,6 +148,32 @@ def e2m1(x, largest=6.0, smallest=0, rule=np.rint, keep_sign=True, flat=False):
     return result.ravel() if flat else result
 
 
+def slope(x, step, qmin, qmax, clipped=None, seen=lambda v: v, unit=1.0):
+    """The slope of exercise 23.1, right or with one of the usual mistakes."""
+    v = x / step
+    inside = (seen(v) >= qmin) & (seen(v) <= qmax)
+    limit = np.where(v < 0, qmin, qmax) if clipped is None else clipped
+    return np.where(inside, unit * (np.rint(v) - v), limit)
+
+
+def folded(
+    q, step, gamma, beta, mean, variance, eps, size=np.abs, sign=lambda g: g, root=np.sqrt,
+    shift=lambda g: g,
+):  # fmt: skip
+    g = gamma / root(variance + eps)
+    signs = np.sign(sign(g)).astype(int)[:, None, None, None]
+    return q * signs, step * size(g), beta - mean * shift(g)
+
+
+def oscillation(integers, m, turned=True, keep=True):
+    f = last = np.zeros(integers.shape[1])
+    for change in np.sign(np.diff(integers.astype(int), axis=0)):
+        o = change * last < 0 if turned else change != 0
+        f = m * o + (1 - m) * f
+        last = np.where(change != 0, change, last) if keep else change
+    return f
+
+
 # (exercise, wrong answer, words of the hint that fits)
 WRONG = [
     ("00.1", lambda p: p - np.uint8(128), "wrapped around"),
@@ -293,6 +319,27 @@ WRONG = [
     ("21.3", lambda x: e2m1(x, keep_sign=False), "keep the sign"),
     ("21.3", lambda x: e2m1(x, flat=True), "shape"),
     ("21.3", lambda x: np.rint(x * 7 / 6) * 6 / 7, "is one of the numbers"),
+    ("23.1", lambda x, s, a, b: slope(x, s, a, b, clipped=0), "its slope is that limit"),
+    ("23.1", lambda x, s, a, b: slope(x, s, a, b, seen=np.rint), "torch's rule"),
+    ("23.1", lambda x, s, a, b: np.clip(np.rint(x / s), a, b), "subtract v"),
+    ("23.1", lambda x, s, a, b: np.clip(np.rint(x / s), a, b) - x / s, "not where it is clipped"),
+    ("23.1", lambda x, s, a, b: -slope(x, s, a, b), "sign is wrong"),
+    ("23.1", lambda x, s, a, b: slope(x, s, a, b, unit=s), "divide by the step"),
+    ("23.1", lambda x, s, a, b: slope(x, s, a, b).sum(), "shape"),
+    ("23.1", lambda x, s, a, b: 0 * x, "expected 0.4"),
+    ("23.2", lambda *a: folded(*a, size=lambda g: g), "a step is negative"),
+    ("23.2", lambda *a: folded(*a, sign=np.abs), "change their sign"),
+    ("23.2", lambda q, s, g, b, m, v, e: folded(q, s, g, b, m, v, 0), "under the root"),
+    ("23.2", lambda *a: folded(*a, root=lambda v: v), "the root of the variance"),
+    ("23.2", lambda *a: folded(*a, shift=np.abs), "g with its sign"),
+    ("23.2", lambda *a: folded(*a, shift=np.zeros_like), "is missing in the bias"),
+    ("23.2", lambda q, s, *a: (q * 0.5, *folded(q, s, *a)[1:]), "has fractions"),
+    ("23.2", lambda *a: folded(*a)[0], "three arrays"),
+    ("23.3", lambda q, m: oscillation(q, m, turned=False), "in the same direction"),
+    ("23.3", lambda q, m: oscillation(q, 1 - m), "weighs the newest"),
+    ("23.3", lambda q, m: oscillation(q, m, keep=False), "several steps back"),
+    ("23.3", lambda q, m: oscillation(q, m).mean(), "one f for each weight"),
+    ("23.3", lambda q, m: 0.0 * q[0], "expected 0.1875"),
 ]
 
 
