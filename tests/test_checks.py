@@ -339,7 +339,7 @@ WRONG = [
     ("23.3", lambda q, m: oscillation(q, 1 - m), "weighs the newest"),
     ("23.3", lambda q, m: oscillation(q, m, keep=False), "several steps back"),
     ("23.3", lambda q, m: oscillation(q, m).mean(), "one f for each weight"),
-    ("23.3", lambda q, m: 0.0 * q[0], "expected 0.1875"),
+    ("23.3", lambda q, m: 0.0 * q[0], "expected 0.3125"),
 ]
 
 

@@ -285,3 +285,35 @@ def test_lsq_of_a_vector_has_a_step_for_each_entry():
     layer = Q.LSQ(bits=4, axis=0, size=3)
     layer(torch.tensor([0.3, -2.0, 7.0])).sum().backward()
     assert layer.step.grad.shape == (3,)
+
+
+@pytest.mark.parametrize("step", [-0.5, 0.0])
+def test_a_step_that_crosses_zero_stays_usable(step):
+    layer, other = Q.LSQ(4), Q.LSQ(4)
+    x = torch.randn(100, generator=torch.Generator().manual_seed(0))
+    for quantizer, value in ((layer, step), (other, max(abs(step), 1e-8))):
+        quantizer.start(x)
+        quantizer.step.data.fill_(value)
+    assert torch.equal(layer(x), other(x)) and torch.isfinite(layer(x)).all()
+    layer(x).sum().backward()
+    assert torch.isfinite(layer.step.grad).all()
+    assert layer.params().scale > 0
+
+
+def test_an_unsigned_step_starts_from_what_the_clip_leaves():
+    x = torch.rand(50, generator=torch.Generator().manual_seed(0))
+    layer, other = Q.LSQ(4, signed=False), Q.LSQ(4, signed=False)
+    layer.start(torch.cat([x, -x]))
+    other.start(torch.cat([x, 0 * x]))
+    assert torch.equal(layer.step, other.step)
+
+
+@pytest.mark.parametrize("axis", [None, 0])
+def test_without_gradients_the_numbers_are_the_same(axis):
+    layer = Q.LSQ(3, axis=axis, size=4)
+    x = torch.randn(4, 30, generator=torch.Generator().manual_seed(0))
+    before = x.clone()
+    expected = layer(x).detach()
+    with torch.no_grad():
+        assert torch.equal(layer(x), expected)
+    assert torch.equal(x, before), "nothing is computed in place of the input"
