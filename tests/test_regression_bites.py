@@ -87,6 +87,13 @@ BREAKS = [
         "(width / (steps + 1))",
         "2^b levels have 2^b - 1 steps between them",
     ),
+    Break(
+        "23_quantization_aware_training",
+        "quantize.py",
+        "self.step.numel()) ** -0.5",
+        "self.step.numel()) ** -1.0",
+        "a step's gradient is divided by the root of N qmax",
+    ),
 ]
 
 

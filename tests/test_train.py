@@ -135,7 +135,7 @@ def test_a_recipe_writes_a_model_and_its_card(tmp_path, monkeypatch, some):
 
 
 def test_every_model_has_a_recipe():
-    assert tuple(zoo.RECIPES) == models.NAMES
+    assert tuple(zoo.RECIPES) == (*models.NAMES, *models.QUANTIZED)
 
 
 def test_move_watch_keeps_what_a_motion_is():

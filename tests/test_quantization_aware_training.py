@@ -1,0 +1,98 @@
+"""The functions that lesson 23 writes out, against torch and helpers/quantize.py."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lesson_code import definitions
+
+from helpers import qat
+from helpers import quantize as Q
+
+lesson = definitions("23_quantization_aware_training")
+quick = settings(max_examples=60, deadline=None)
+seeds = st.integers(0, 10_000)
+ranges = st.sampled_from([(-2, 1), (-4, 3), (-8, 7), (0, 3), (0, 15), (-128, 127)])
+steps = st.sampled_from([0.0625, 0.25, 0.5, 1.0])  # powers of two: x / step is exact
+
+
+def values(seed: int) -> torch.Tensor:
+    return 3 * torch.randn(60, generator=torch.Generator().manual_seed(seed))
+
+
+def gradients(function, x, step, *limits):
+    x, step = x.clone().requires_grad_(), torch.tensor([step], requires_grad=True)
+    out = function(x, step, *limits)
+    weights = torch.randn(len(x), generator=torch.Generator().manual_seed(1))
+    return out.detach(), *torch.autograd.grad((weights * out).sum(), (x, step))
+
+
+@quick
+@given(seeds, steps, ranges)
+def test_the_staircase_is_torchs(seed, step, limits):
+    x = values(seed).requires_grad_()
+    ours = lesson.staircase(x, step, *limits)
+    theirs = torch.fake_quantize_per_tensor_affine(x, step, 0, *limits)
+    assert torch.allclose(ours, theirs, atol=1e-5)
+    slopes = [torch.autograd.grad(y.sum(), x)[0] for y in (ours, theirs)]
+    assert torch.equal(*slopes)
+
+
+@quick
+@given(seeds, steps, ranges)
+def test_learned_is_the_helpers(seed, step, limits):
+    x = values(seed)
+    bits = int(np.log2(limits[1] - limits[0] + 1))
+    layer = Q.LSQ(bits, signed=limits[0] < 0)
+    layer.start(x)
+    layer.step.data.fill_(step)
+    out, by_x, by_step = gradients(lesson.learned, x, step, *limits)
+    x = x.requires_grad_()
+    weights = torch.randn(len(x), generator=torch.Generator().manual_seed(1))
+    theirs = layer(x)
+    grads = torch.autograd.grad((weights * theirs).sum(), (x, layer.step))
+    assert torch.allclose(out, theirs, atol=1e-5)
+    assert torch.allclose(by_x, grads[0], atol=1e-6)
+    factor = (layer.qmax * len(x)) ** 0.5
+    assert torch.allclose(by_step, grads[1] * factor, rtol=1e-4, atol=1e-4)
+
+
+@quick
+@given(seeds, steps, ranges)
+def test_torchs_rule_is_torchs(seed, step, limits):
+    ours = gradients(lesson.learned_as_torch, values(seed), step, *limits)
+    theirs = gradients(lesson.torch_learned, values(seed), step, *limits)
+    for a, b in zip(ours, theirs, strict=True):
+        assert torch.allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("target", [-0.4, 0.1, 0.3, 0.5, 1.2])
+def test_a_weight_between_levels_is_right_on_average(target):
+    _, levels = lesson.descend(2.2, target, steps=1500)
+    assert abs(levels[500:].mean() - target) < 0.02
+
+
+def test_a_weight_on_a_level_comes_to_rest():
+    latent, levels = lesson.descend(2.2, 1.0)
+    assert set(levels[100:]) == {1.0} and len(set(latent[100:])) == 1
+
+
+def test_reversals():
+    notes = np.array([[0, 1, 0, 0, 1, 2], [0, 1, 2, 3, 3, 3], [-128, 127, 127, -128, -128, 127]])
+    turned = lesson.reversals(notes.astype(np.int8).T)
+    assert turned.shape == (5, 3)
+    assert turned.T.tolist() == [
+        [False, True, False, True, False],
+        [False] * 5,
+        [False, False, True, False, True],
+    ]
+
+
+def test_a_quantized_layer_computes_as_the_helpers():
+    for layer, shape in ((torch.nn.Linear(6, 4), (5, 6)), (torch.nn.Conv2d(2, 3, 3), (2, 2, 5, 5))):
+        x = torch.rand(shape)
+        ours, theirs = lesson.QuantizedLayer(layer, 3), qat.QuantizedLayer(layer, 3)
+        assert torch.equal(ours(x), theirs(x))
+        q = lesson.integer_weights(theirs)
+        assert q.dtype == torch.int8 and q.min() >= -4 and q.max() <= 3
