@@ -151,7 +151,9 @@ def _(fold_dense) -> None:
         given = [a.copy() for a in (w, b, gamma, beta, mean, var)]
         result = attempt(fold_dense, *given, eps)
         arrays = _three(result, "w, b", [w.shape, b.shape])
-        if not all(np.array_equal(x, y) for x, y in zip(given, (w, b, gamma, beta, mean, var))):
+        if not all(
+            np.array_equal(x, y) for x, y in zip(given, (w, b, gamma, beta, mean, var), strict=True)
+        ):
             raise NotYet("the arrays that were passed have changed: work on new ones")
         factor = gamma / np.sqrt(var + eps)
         if not np.allclose(arrays[0], factor[:, None] * w):
@@ -179,7 +181,7 @@ def _(equalize_dense) -> None:
         given = w1.copy(), b1.copy(), w2.copy()
         result = attempt(equalize_dense, *given)
         new_w1, new_b1, new_w2 = _three(result, "w1, b1, w2", [w1.shape, b1.shape, w2.shape])
-        if not all(np.array_equal(x, y) for x, y in zip(given, (w1, b1, w2))):
+        if not all(np.array_equal(x, y) for x, y in zip(given, (w1, b1, w2), strict=True)):
             raise NotYet("the arrays that were passed have changed: work on new ones")
         x = draw.normal(size=(100, inputs))
         before = np.maximum(x @ w1.T + b1, 0) @ w2.T
