@@ -208,8 +208,9 @@ def _(round_by_flipping) -> None:
     draw = np.random.default_rng(0)
     cases = [(np.array([0.4, 0.4]), 1.0, np.array([[1, 0.9], [0.9, 1]]))]
     for size in (9, 40):
-        x = np.maximum(draw.normal(0.3, 1, (4 * size, size)), 0)
-        cases.append((draw.normal(size=size), 0.37, x.T @ x / len(x)))
+        x = np.maximum(draw.normal(1, 1, (4 * size, 1)) + draw.normal(0, 0.4, (4 * size, size)), 0)
+        w = 0.37 * (draw.integers(-3, 4, size) + draw.uniform(0.2, 0.45, size))
+        cases.append((w, 0.37, x.T @ x / len(x)))  # nearest rounds everything down
     for w, step, H in cases:
         given = w.copy(), H.copy()
         q = np.asarray(attempt(round_by_flipping, given[0], step, given[1]), float)
