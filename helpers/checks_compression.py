@@ -132,6 +132,116 @@ def _(round_to_e2m1) -> None:
         raise NotYet(f"[[0, -6], [2.9, -0.1]] became {grid.tolist()}")
 
 
+def _three(result, names: str, shapes: list[tuple]) -> list[np.ndarray]:
+    """The returned arrays; NotYet if their number or a shape differs."""
+    if not isinstance(result, tuple | list) or len(result) != len(shapes):
+        raise NotYet(f"return {len(shapes)} arrays: {names}")
+    arrays = [np.asarray(value, float) for value in result]
+    for name, array, shape in zip(names.split(", "), arrays, shapes, strict=True):
+        if array.shape != shape:
+            raise NotYet(f"{name} has shape {array.shape}, expected {shape}")
+    return arrays
+
+
+@exercise("22.1")
+def _(fold_dense) -> None:
+    draw = np.random.default_rng(0)
+    for rows, columns, eps in ((4, 4, 0.1), (3, 5, 1e-5)):
+        w, b = draw.normal(size=(rows, columns)), draw.normal(size=rows)
+        gamma, beta, mean = draw.normal(size=(3, rows))
+        var = draw.uniform(0.2, 3, rows)
+        given = [a.copy() for a in (w, b, gamma, beta, mean, var)]
+        result = attempt(fold_dense, *given, eps)
+        arrays = _three(result, "w, b", [w.shape, b.shape])
+        if not all(
+            np.array_equal(x, y) for x, y in zip(given, (w, b, gamma, beta, mean, var), strict=True)
+        ):
+            raise NotYet("the arrays that were passed have changed: work on new ones")
+        factor = gamma / np.sqrt(var + eps)
+        if not np.allclose(arrays[0], factor[:, None] * w):
+            if rows == columns and np.allclose(arrays[0], factor * w):
+                raise NotYet("w is scaled along its inputs: the factor belongs to the rows")
+            if np.allclose(arrays[0], (gamma / (var + eps))[:, None] * w):
+                raise NotYet("divide by the standard deviation, the square root of var + eps")
+            if np.allclose(arrays[0], (gamma / np.sqrt(var))[:, None] * w):
+                raise NotYet("eps is missing under the square root")
+            raise NotYet("w differs: each row is multiplied by gamma / sqrt(var + eps)")
+        if np.allclose(arrays[1], beta - factor * mean):
+            raise NotYet("the layer's own bias is lost: the batch norm scales and moves it, too")
+        if np.allclose(arrays[1], b + beta - factor * mean):
+            raise NotYet("the layer's own bias is multiplied by the factor, too")
+        if not np.allclose(arrays[1], beta + factor * (b - mean)):
+            raise NotYet("b differs: put Wx + b where the formula has Wx")
+
+
+@exercise("22.2")
+def _(equalize_dense) -> None:
+    draw = np.random.default_rng(0)
+    for inputs, hidden, outputs in ((6, 4, 4), (5, 3, 2)):
+        w1 = draw.normal(size=(hidden, inputs)) * 10.0 ** draw.uniform(-2, 2, (hidden, 1))
+        b1, w2 = draw.normal(size=hidden), draw.normal(size=(outputs, hidden))
+        given = w1.copy(), b1.copy(), w2.copy()
+        result = attempt(equalize_dense, *given)
+        new_w1, new_b1, new_w2 = _three(result, "w1, b1, w2", [w1.shape, b1.shape, w2.shape])
+        if not all(np.array_equal(x, y) for x, y in zip(given, (w1, b1, w2), strict=True)):
+            raise NotYet("the arrays that were passed have changed: work on new ones")
+        x = draw.normal(size=(100, inputs))
+        before = np.maximum(x @ w1.T + b1, 0) @ w2.T
+        after = np.maximum(x @ new_w1.T + new_b1, 0) @ new_w2.T
+        if not np.allclose(before, after):
+            without = np.maximum(x @ new_w1.T + new_b1 * (np.abs(new_w1) / np.abs(w1))[:, 0], 0)
+            if np.array_equal(new_b1, b1) and np.allclose(before, without @ new_w2.T):
+                raise NotYet("the network has changed: the bias is scaled with its row of w1")
+            raise NotYet("the network has changed: what w1 is multiplied by, w2 is divided by")
+        r1, r2 = np.abs(new_w1).max(1), np.abs(new_w2).max(0)
+        if np.allclose(new_w1, w1):
+            raise NotYet("nothing has changed: choose a factor for each hidden channel")
+        if not np.allclose(r1, r2):
+            spread = np.abs(w1).max(1) / np.abs(w2).max(0)
+            if np.allclose(r1 / r2, spread**2):
+                raise NotYet("the ranges lie further apart than before: the factor is upside down")
+            if np.allclose(r1 / r2, 1 / spread):
+                raise NotYet("the ranges have changed places: take the square root of the ratio")
+            raise NotYet(f"a channel has range {r1[0]:.3g} in w1 and {r2[0]:.3g} in w2")
+
+
+@exercise("22.3")
+def _(round_by_flipping) -> None:
+    draw = np.random.default_rng(0)
+    cases = [(np.array([0.4, 0.4]), 1.0, np.array([[1, 0.9], [0.9, 1]]))]
+    for size in (9, 40):
+        x = np.maximum(draw.normal(1, 1, (4 * size, 1)) + draw.normal(0, 0.4, (4 * size, size)), 0)
+        w = 0.37 * (draw.integers(-3, 4, size) + draw.uniform(0.2, 0.45, size))
+        cases.append((w, 0.37, x.T @ x / len(x)))  # nearest rounds everything down
+    for w, step, H in cases:
+        given = w.copy(), H.copy()
+        q = np.asarray(attempt(round_by_flipping, given[0], step, given[1]), float)
+        if not (np.array_equal(given[0], w) and np.array_equal(given[1], H)):
+            raise NotYet("w or H has changed: work on new arrays")
+        if q.shape != w.shape:
+            raise NotYet(f"{len(w)} whole numbers are asked for, not shape {q.shape}")
+        if not np.array_equal(q, np.rint(q)):
+            raise NotYet("return the whole numbers q, not step * q")
+        if (np.abs(q - w / step) >= 1).any():
+            raise NotYet("an integer is neither the floor nor the ceiling of w / step")
+
+        def error(q, w=w, step=step, H=H):
+            return float((step * q - w) @ H @ (step * q - w))
+
+        nearest = np.rint(w / step)
+        if np.array_equal(q, nearest):
+            raise NotYet("that is rounding to nearest: turn weights while the error falls")
+        if error(q) >= error(nearest):
+            raise NotYet(
+                f"the error is {error(q):.3g}, and nearest has {error(nearest):.3g}: turn a weight "
+                "only where that lowers it"
+            )
+        other = np.where(q > w / step, q - 1, q + 1)
+        turned = np.where(np.eye(len(w), dtype=bool), other, q)
+        if min(error(row) for row in turned) < error(q) * (1 - 1e-9):
+            raise NotYet("one more turn would lower the error: go on until nothing helps")
+
+
 @exercise("23.1")
 def _(step_slope) -> None:
     x = np.array([0.3, 0.6, 1.2, -9.0, -0.62, 0.0, 0.2, -0.9, -1.1])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 
 import numpy as np
 from torch import nn
@@ -120,3 +121,33 @@ def quiet_converter(mode: str) -> Iterator[None]:
                 raise RuntimeError(f"the conversion to {mode} failed: {error}\n{words}") from error
     finally:
         absl.setLevel(level)
+
+
+def with_signature(content: bytes) -> bytes:
+    """The same .tflite model with a signature "serving_default", from "input" to "output".
+
+    ai-edge-quantizer calibrates through a signature, and the files of to_tflite have none.
+    Raises ValueError if the model has several inputs or outputs.
+    """
+    from ai_edge_litert.schema_py_generated import SignatureDefT, TensorMapT
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    graph = model.subgraphs[0]
+    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
+        raise ValueError(
+            f"the model has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs: "
+            "expected one of each"
+        )
+    inputs = [TensorMapT("input", int(graph.inputs[0]))]
+    outputs = [TensorMapT("output", int(graph.outputs[0]))]
+    model.signatureDefs = [SignatureDefT(inputs, outputs, "serving_default", 0)]
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+@contextmanager
+def quiet_quantizer() -> Iterator[None]:
+    """No progress bar of ai-edge-quantizer, no warning that calibration keeps every tensor."""
+    with warnings.catch_warnings(), redirect_stderr(io.StringIO()), captured_stderr():
+        warnings.filterwarnings("ignore", message=".*experimental_preserve_all_tensors")
+        yield

@@ -174,6 +174,32 @@ def oscillation(integers, m, turned=True, keep=True):
     return f
 
 
+def dense(w, b, gamma, beta, mean, var, eps, *, along=0, root=np.sqrt, bias=None, by_eps=1):
+    """Exercise 22.1 with one mistake, or none."""
+    factor = gamma / root(var + by_eps * eps)
+    scaled = factor[:, None] * w if along == 0 else factor * w
+    return scaled, (beta + factor * (b - mean) if bias is None else bias(b, beta, factor, mean))
+
+
+def equalized(w1, b1, w2, *, power=0.5, bias=True, back=True):
+    """Exercise 22.2 with one mistake, or none."""
+    s = (np.abs(w2).max(0) / np.abs(w1).max(1)) ** power
+    return s[:, None] * w1, s * b1 if bias else b1, w2 / s if back else w2
+
+
+def flipped(w, step, H, *, limit=1000, best=np.argmin):
+    """Exercise 22.3, stopped after `limit` turns."""
+    q = np.rint(w / step)
+    for _ in range(limit):
+        turn = np.where(q > w / step, -1, 1)
+        change = 2 * step * turn * (H @ (step * q - w)) + step**2 * np.diag(H)
+        at = best(change)
+        if change[at] >= -1e-12:
+            break
+        q[at] += turn[at]
+    return q
+
+
 # (exercise, wrong answer, words of the hint that fits)
 WRONG = [
     ("00.1", lambda p: p - np.uint8(128), "wrapped around"),
@@ -319,6 +345,31 @@ WRONG = [
     ("21.3", lambda x: e2m1(x, keep_sign=False), "keep the sign"),
     ("21.3", lambda x: e2m1(x, flat=True), "shape"),
     ("21.3", lambda x: np.rint(x * 7 / 6) * 6 / 7, "is one of the numbers"),
+    ("22.1", lambda *a: dense(*a, along=1), "belongs to the rows"),
+    ("22.1", lambda *a: dense(*a, root=lambda v: v), "square root of var"),
+    ("22.1", lambda *a: dense(*a, by_eps=0), "eps is missing"),
+    ("22.1", lambda *a: dense(*a, bias=lambda b, beta, f, m: beta - f * m), "own bias is lost"),
+    ("22.1", lambda *a: dense(*a, bias=lambda b, beta, f, m: b + beta - f * m), "multiplied by"),
+    ("22.1", lambda *a: dense(*a, bias=lambda b, beta, f, m: b), "put Wx + b"),
+    ("22.1", lambda *a: (a[0], a[1]), "each row is multiplied"),
+    ("22.1", lambda *a: dense(*a)[0], "return 2 arrays"),
+    ("22.1", lambda *a: (dense(*a)[0], 1.0), "b has shape"),
+    ("22.1", lambda w, *a: dense(w.__imul__(2), *a), "have changed"),
+    ("22.2", lambda *a: equalized(*a, bias=False), "bias is scaled"),
+    ("22.2", lambda *a: equalized(*a, back=False), "w2 is divided by"),
+    ("22.2", lambda *a: equalized(*a, power=-0.5), "upside down"),
+    ("22.2", lambda *a: equalized(*a, power=1), "square root of the ratio"),
+    ("22.2", lambda *a: equalized(*a, power=0.25), "has range"),
+    ("22.2", lambda *a: a, "nothing has changed"),
+    ("22.2", lambda *a: equalized(*a)[:2], "return 3 arrays"),
+    ("22.2", lambda w1, b1, w2: equalized(w1.__imul__(2), b1, w2), "have changed"),
+    ("22.3", lambda w, step, H: np.rint(w / step), "rounding to nearest"),
+    ("22.3", lambda w, step, H: step * flipped(w, step, H), "not step * q"),
+    ("22.3", lambda w, step, H: flipped(w, step, H)[:1], "not shape (1,)"),
+    ("22.3", lambda w, step, H: flipped(w, step, H) + 2, "neither the floor"),
+    ("22.3", lambda w, step, H: np.ceil(w / step), "lowers it"),
+    ("22.3", lambda w, step, H: flipped(w, step, H, limit=1), "one more turn"),
+    ("22.3", lambda w, step, H: flipped(w.__imul__(0.9), step, H), "has changed"),
     ("23.1", lambda x, s, a, b: slope(x, s, a, b, clipped=0), "its slope is that limit"),
     ("23.1", lambda x, s, a, b: slope(x, s, a, b, seen=np.rint), "torch's rule"),
     ("23.1", lambda x, s, a, b: np.clip(np.rint(x / s), a, b), "subtract v"),

@@ -10,7 +10,7 @@ import torch
 from ai_edge_litert.interpreter import Interpreter
 from test_twins import randomized
 
-from helpers.convert import MODES, calibration_rows, to_tflite
+from helpers.convert import MODES, calibration_rows, quiet_quantizer, to_tflite, with_signature
 from helpers.data import fashion_mnist
 from helpers.models import as_input, build
 from helpers.runtime import open_model
@@ -158,3 +158,23 @@ def test_nothing_is_printed_and_nothing_is_left(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     # __pycache__: bytecode of the modules that TensorFlow's AutoGraph writes and removes again
     assert [path.name for path in tmp_path.iterdir() if path.name != "__pycache__"] == []
+
+
+def test_a_signature_changes_nothing_else(files, images):
+    named = with_signature(files["float32"])
+    signature = Interpreter(model_content=named).get_signature_list()["serving_default"]
+    assert signature == {"inputs": ["input"], "outputs": ["output"]}
+    before, after = (open_model(f).predict(images) for f in (files["float32"], named))
+    assert np.array_equal(before, after)
+
+
+def test_ai_edge_quantizer_calibrates_in_silence(files, images, capfd):
+    from ai_edge_quantizer import quantizer, recipe
+
+    job = quantizer.Quantizer(with_signature(files["float32"]), recipe.static_wi8_ai8())
+    rows = [{"input": row[None]} for row in calibration_rows(images[:8])]
+    with quiet_quantizer():
+        ranges = job.calibrate({"serving_default": rows}, num_threads=1)
+        content = job.quantize(ranges, enable_progress_report=False).quantized_model
+    assert len(content) < len(files["float32"])
+    assert capfd.readouterr() == ("", "")

@@ -88,6 +88,13 @@ BREAKS = [
         "2^b levels have 2^b - 1 steps between them",
     ),
     Break(
+        "22_post_training_quantization",
+        "quantize.py",
+        "torch.round(x * (1 / scale)) + zero_point\n        context",
+        "torch.floor(x * (1 / scale)) + zero_point\n        context",
+        "weights are rounded to the nearest level, not down",
+    ),
+    Break(
         "23_quantization_aware_training",
         "quantize.py",
         "self.step.numel()) ** -0.5",
