@@ -173,7 +173,10 @@ class SensorLSTM(SensorRNN):
 
 CLASSES = (LeNet300, LeNet5, TinyCNN, ResNet8, WideResNet, SensorGRU, SensorLSTM)
 NAMES = tuple(model.__name__ for model in CLASSES)
-QUANTIZED = tuple(f"ResNet8_{bits}bit" for bits in (8, 4, 3, 2))  # helpers.qat.load reads them
+QUANTIZED = (  # helpers.qat.load reads them
+    *(f"ResNet8_{bits}bit" for bits in (8, 4, 3, 2)),
+    *(f"ResNet8_{bits}bit_{run}" for bits in (4, 2) for run in ("lsq", "seed7", "lsq_seed7")),
+)
 SHIPPED = (*NAMES, *QUANTIZED, "MobileNetV2")
 
 

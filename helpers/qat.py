@@ -111,7 +111,7 @@ def load(name: str) -> nn.Sequential:
     """A shipped quantization-aware ResNet8 by its name in QUANTIZED, in evaluation mode."""
     if name not in QUANTIZED:
         raise ValueError(f"unknown model {name!r}: choose one of {', '.join(QUANTIZED)}")
-    bits = int(name.removeprefix("ResNet8_").removesuffix("bit"))
+    bits = int(name.removeprefix("ResNet8_")[0])
     model = insert_quantizers(build("ResNet8"), bits)
     model.load_state_dict(weights(name))
     return model.eval()
