@@ -7,7 +7,8 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -162,6 +163,17 @@ def predict(model: nn.Module, images: np.ndarray, batch_size: int = 250) -> np.n
     with torch.inference_mode():
         parts = torch.as_tensor(images).split(batch_size)
         return np.concatenate([model(to_tensor(part)).numpy() for part in parts])
+
+
+def side_by_side(function: Callable, jobs: Mapping) -> dict:
+    """{key: job} -> {key: function(job)}, two jobs at a time, each with one torch thread.
+
+    On two cores this is faster than one small network with two threads, whose products are over
+    before the second thread has begun. The results are those of one job after the other, unless
+    the jobs draw from the same random generator, as new layers and dropout do from torch's own.
+    """
+    with ThreadPoolExecutor(2, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        return dict(zip(jobs, pool.map(function, jobs.values()), strict=True))
 
 
 def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:

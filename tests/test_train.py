@@ -1,5 +1,7 @@
 """Training: held to a loop written out here, and the errors for bad input."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -186,3 +188,29 @@ def test_a_recipe_can_average_its_last_rounds(tmp_path, monkeypatch):
     card = zoo.train("TinyCNN", tmp_path, epochs=1, then=rounds, average=2)
     assert card["recipe"]["then"][0]["augment"] == "half_moved"
     assert card["validation_accuracy"] == card["test_accuracy"]
+
+
+def test_side_by_side_is_one_after_the_other(some):
+    """Training, too: the same weights, in the order of the jobs, and the caller's threads stay."""
+
+    start = models.build("TinyCNN")
+
+    def trained(seed):
+        model = copy.deepcopy(start)
+        train.fit(model, *some, epochs=1, lr=0.05, seed=seed)
+        return train.predict(model, some[0][:50]), torch.get_num_threads()
+
+    before = torch.get_num_threads()
+    jobs = {"a": 3, "b": 4, "c": 5}
+    together = train.side_by_side(trained, jobs)
+    assert torch.get_num_threads() == before
+    assert list(together) == ["a", "b", "c"]
+    torch.set_num_threads(1)
+    try:
+        for key, (logits, threads) in together.items():
+            assert threads == 1
+            assert np.array_equal(logits, trained(jobs[key])[0])
+    finally:
+        torch.set_num_threads(before)
+    with pytest.raises(ZeroDivisionError):
+        train.side_by_side(lambda job: 1 / job, {"bad": 0})
