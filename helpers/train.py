@@ -168,9 +168,10 @@ def predict(model: nn.Module, images: np.ndarray, batch_size: int = 250) -> np.n
 def side_by_side(function: Callable, jobs: Mapping) -> dict:
     """{key: job} -> {key: function(job)}, two jobs at a time, each with one torch thread.
 
-    On two cores this is faster than one small network with two threads, whose products are over
-    before the second thread has begun. The results are those of one job after the other, unless
-    the jobs draw from the same random generator, as new layers and dropout do from torch's own.
+    On two cores this is faster than one job after the other with two threads each: the products of
+    a small network leave the second thread little to do. The results are those of one job after the
+    other, unless the jobs draw from the same random generator, as new layers and dropout do from
+    torch's own.
     """
     with ThreadPoolExecutor(2, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         return dict(zip(jobs, pool.map(function, jobs.values()), strict=True))

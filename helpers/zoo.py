@@ -4,11 +4,11 @@ Choices were made on validation. Image models train on the split "fit"; sensor m
 leaving out groups of subjects of "train" and then train on all of "train", so that their validation
 accuracy is of people they know. The test set was read more often than once: ResNet8 after its first
 round (92.91 %, which is why it got further rounds), WideResNet after its second (94.21 %, also
-why), LeNet300 before other recipes were dropped, and SensorLSTM with another initialization (85.1
-%). Of the quantization-aware models, an earlier round of each of three had been measured: 4 bits
-with a shorter recipe (93.29 %), 2 and 8 bits before learned steps were kept above zero (91.53 and
-93.62 %); their runs from another start and in another order came later and chose nothing. All these
-test accuracies are that much less clean. How many rounds WideResNet averages was chosen on
+why), LeNet300 before other recipes were dropped, and SensorLSTM with another initialization
+(85.1 %). Of the quantization-aware models, an earlier round of each of three had been measured: 4
+bits with a shorter recipe (93.29 %), 2 and 8 bits before learned steps were kept above zero (91.53
+and 93.62 %); their runs from another start and in another order came later and chose nothing. All
+these test accuracies are that much less clean. How many rounds WideResNet averages was chosen on
 validation, of four that were measured.
 """
 
