@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import io
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
-
 import numpy as np
 from torch import nn
 
-from helpers.models import as_input
-from helpers.quantize import LSQ
-from helpers.runtime import captured_stderr
+from helpers.arguments import one_of, pixels
+from helpers.qat import LSQ
+from helpers.quiet import quiet_converter
 from helpers.twins import import_keras, keras_twin
 
 MODES = ("float32", "float16", "dynamic", "int8", "int16x8")
@@ -39,8 +33,7 @@ def to_tflite(model_or_keras, mode: str, calibration: np.ndarray | None = None) 
     holds its learned steps.
     Raises ValueError, TypeError; RuntimeError with the converter's own words if it fails.
     """
-    if mode not in MODES:
-        raise ValueError(f"unknown mode {mode!r}: choose one of {', '.join(MODES)}")
+    one_of("mode", mode, MODES)
     integer = mode in ("int8", "int16x8")
     learned = isinstance(model_or_keras, nn.Module) and any(
         isinstance(module, LSQ) for module in model_or_keras.modules()
@@ -95,32 +88,13 @@ def to_tflite(model_or_keras, mode: str, calibration: np.ndarray | None = None) 
 
 def calibration_rows(images: np.ndarray) -> np.ndarray:
     """uint8 [N, 28, 28] -> float32 [N, 28, 28, 1] that reaches from exactly 0 to exactly 1."""
-    as_input(images)
+    images = pixels(images)
     if len(images) == 0:
         raise ValueError("calibration holds no image: pass at least one, better a few hundred")
     images = np.array(images)
     images.flat[images.argmin()] = 0
     images.flat[images.argmax()] = 255
     return images[..., None] / np.float32(255)
-
-
-@contextmanager
-def quiet_converter(mode: str) -> Iterator[None]:
-    """No warnings and log lines; if the conversion fails, the error holds what C++ wrote."""
-    absl = logging.getLogger("absl")
-    level = absl.level
-    absl.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), captured_stderr() as log:
-            warnings.simplefilter("ignore")
-            try:
-                yield
-            except Exception as error:
-                log.seek(0)
-                words = log.read().decode(errors="replace").strip()
-                raise RuntimeError(f"the conversion to {mode} failed: {error}\n{words}") from error
-    finally:
-        absl.setLevel(level)
 
 
 def with_signature(content: bytes) -> bytes:
@@ -143,11 +117,3 @@ def with_signature(content: bytes) -> bytes:
     outputs = [TensorMapT("output", int(graph.outputs[0]))]
     model.signatureDefs = [SignatureDefT(inputs, outputs, "serving_default", 0)]
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
-
-
-@contextmanager
-def quiet_quantizer() -> Iterator[None]:
-    """No progress bar of ai-edge-quantizer, no warning that calibration keeps every tensor."""
-    with warnings.catch_warnings(), redirect_stderr(io.StringIO()), captured_stderr():
-        warnings.filterwarnings("ignore", message=".*experimental_preserve_all_tensors")
-        yield

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from helpers.arguments import one_of
+
 DATA = Path(__file__).resolve().parent.parent / "data"
 
 FASHION_NAMES = (
@@ -25,7 +27,6 @@ FASHION_NAMES = (
     "Ankle boot",
 )
 WATCH_NAMES = ("PEN", "ABD", "FEL", "IR", "ER", "TRAP", "ROW")
-WATCH_RATE_HZ = 50
 WATCH_TEST_SUBJECTS = (8, 9, 10)
 WATCH_VALIDATION_SUBJECTS = (6, 7)
 PHOTOS = ("astronaut", "chelsea", "coffee", "rocket")
@@ -96,11 +97,6 @@ def _shipped(name: str) -> bytes:
     return read_verified(DATA / name, checksums()[name])
 
 
-def _one_of(kind: str, given: str, allowed: tuple[str, ...]) -> None:
-    if given not in allowed:
-        raise ValueError(f"unknown {kind} {given!r}: choose one of {', '.join(allowed)}")
-
-
 def _idx(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """An IDX file of unsigned bytes: two zero bytes, type 8, rank, big-endian sizes, values."""
     content = gzip.decompress(_shipped(f"fashion_mnist/{name}"))
@@ -118,7 +114,7 @@ def fashion_mnist(split: str) -> ImageSet:
     use "fit" and "validation": the first 55,000 and the last 5,000 of "train". Every model in
     data/models was trained on "fit", so "validation" is unseen to all of them.
     """
-    _one_of("split", split, ("train", "fit", "validation", "test"))
+    one_of("split", split, ("train", "fit", "validation", "test"))
     n, prefix = (10000, "t10k") if split == "test" else (60000, "train")
     part = {
         "fit": slice(0, n - VALIDATION_IMAGES),
@@ -136,7 +132,7 @@ def watch(split: str) -> SequenceSet:
     split "train" is subjects 1-7 and "test" subjects 8-10. To choose anything, use "fit" (subjects
     1-5) and "validation" (6 and 7), or hold out subjects of "train" one by one.
     """
-    _one_of("split", split, ("train", "fit", "validation", "test"))
+    one_of("split", split, ("train", "fit", "validation", "test"))
     with np.load(io.BytesIO(_shipped("watch/watch.npz")), allow_pickle=False) as archive:
         signal = archive["signal"].astype(np.float32)
         lengths, labels, subjects = (
@@ -158,6 +154,6 @@ def photo(name: str) -> np.ndarray:
     """A photograph as uint8 [H, W, 3], RGB: "astronaut", "chelsea", "coffee" or "rocket"."""
     from PIL import Image
 
-    _one_of("photo", name, PHOTOS)
+    one_of("photo", name, PHOTOS)
     with Image.open(io.BytesIO(_shipped(f"photos/{name}.jpg"))) as image:
         return np.array(image.convert("RGB"))

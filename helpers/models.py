@@ -1,189 +1,44 @@
-"""The models of the course, in PyTorch. Every image model reads pixels / 255 in [0, 1]."""
+"""The models that ship, by name: a new one, a trained one, and what its card says."""
 
 from __future__ import annotations
 
 import json
 
-import numpy as np
 import torch
 from torch import nn
 
+from helpers.architectures import (
+    LeNet5,
+    LeNet300,
+    ResNet8,
+    SensorGRU,
+    SensorLSTM,
+    TinyCNN,
+    WideResNet,
+)
+from helpers.arguments import one_of
 from helpers.data import DATA, DataError, read_verified
-
-
-def as_input(images: np.ndarray | torch.Tensor) -> torch.Tensor:
-    """uint8 [N, 28, 28] -> float32 [N, 1, 28, 28] in [0, 1]; anything else is an error."""
-    x = torch.as_tensor(images)
-    if x.dtype != torch.uint8:
-        raise TypeError(
-            f"images have dtype {x.dtype}: pass the raw pixels as uint8 in 0..255, unscaled"
-        )
-    if x.ndim != 3 or x.shape[1:] != (28, 28):
-        raise ValueError(
-            f"images have shape {tuple(x.shape)}: expected [N, 28, 28]; for one use image[None]"
-        )
-    return x.unsqueeze(1).float().div_(255)
-
-
-def conv_bn(channels_in: int, channels_out: int, kernel: int = 3, stride: int = 1) -> list:
-    """A convolution that keeps the size (at stride 1), and its batch normalisation."""
-    return [
-        nn.Conv2d(channels_in, channels_out, kernel, stride, padding=kernel // 2, bias=False),
-        nn.BatchNorm2d(channels_out),
-    ]
-
-
-class LeNet300(nn.Sequential):
-    """784-300-100-10 (LeCun et al. 1998), the 40x example of Deep Compression (Han et al. 2016)."""
-
-    def __init__(self):
-        super().__init__(
-            nn.Flatten(),
-            nn.Linear(784, 300),
-            nn.ReLU(),
-            nn.Linear(300, 100),
-            nn.ReLU(),
-            nn.Linear(100, 10),
-        )
-
-
-class LeNet5(nn.Sequential):
-    """Caffe's LeNet-5, 20-50-500-10: the 39x example of Deep Compression (Han et al. 2016)."""
-
-    def __init__(self):
-        super().__init__(
-            nn.Conv2d(1, 20, 5),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Conv2d(20, 50, 5),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Flatten(),
-            nn.Linear(800, 500),
-            nn.ReLU(),
-            nn.Linear(500, 10),
-        )
-
-
-class TinyCNN(nn.Sequential):
-    """Three small convolutions: what fits a microcontroller, and trains in seconds an epoch."""
-
-    def __init__(self):
-        super().__init__(
-            *conv_bn(1, 16),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            *conv_bn(16, 24),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            *conv_bn(24, 48),
-            nn.ReLU(),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-            nn.Linear(48, 10),
-        )
-
-
-class ResidualBlock(nn.Module):
-    """relu(body(x) + shortcut(x)) with two 3x3 convolutions (He et al. 2016, figure 2)."""
-
-    def __init__(self, channels_in: int, channels_out: int, stride: int = 1):
-        super().__init__()
-        self.body = nn.Sequential(
-            *conv_bn(channels_in, channels_out, stride=stride),
-            nn.ReLU(),
-            *conv_bn(channels_out, channels_out),
-        )
-        same = stride == 1 and channels_in == channels_out
-        fitted = [] if same else conv_bn(channels_in, channels_out, 1, stride)
-        self.shortcut = nn.Sequential(*fitted)
-        self.relu = nn.ReLU()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.relu(self.body(x) + self.shortcut(x))
-
-
-class ResNet8(nn.Sequential):
-    """The image model of MLPerf Tiny (Banbury et al. 2021): three residual blocks, 16-32-64."""
-
-    def __init__(self):
-        super().__init__(
-            *conv_bn(1, 16),
-            nn.ReLU(),
-            ResidualBlock(16, 16),
-            ResidualBlock(16, 32, stride=2),
-            ResidualBlock(32, 64, stride=2),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-            nn.Linear(64, 10),
-        )
-
-
-class WideResNet(nn.Sequential):
-    """The teacher: ResNet8's blocks, twice as wide at each size (Zagoruyko and Komodakis 2016).
-
-    Its first block already halves the image, so that the width is paid for on 14x14 and 7x7 maps.
-    """
-
-    def __init__(self):
-        super().__init__(
-            *conv_bn(1, 32),
-            nn.ReLU(),
-            ResidualBlock(32, 64, stride=2),
-            ResidualBlock(64, 64),
-            ResidualBlock(64, 128, stride=2),
-            ResidualBlock(128, 128),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-            nn.Linear(128, 10),
-        )
-
-
-class SensorRNN(nn.Module):
-    """Windows float32 [N, time, 6] -> logits [N, 7], read from the mean of the states over time.
-
-    The input is standardized inside the model with the training data's mean and deviation. On a
-    device that streams, the mean is a running sum, so that one step needs no earlier input.
-    """
-
-    def __init__(self, recurrent: type[nn.RNNBase], units: int = 32):
-        super().__init__()
-        self.norm = nn.BatchNorm1d(6, affine=False, momentum=None)
-        self.rnn = recurrent(6, units, batch_first=True)
-        self.head = nn.Linear(units, 7)
-
-    def forward(self, windows: torch.Tensor) -> torch.Tensor:
-        outputs, _ = self.rnn(self.norm(windows.mT).mT)
-        return self.head(outputs.mean(1))
-
-
-class SensorGRU(SensorRNN):
-    """A gated recurrent unit with 32 units on the smartwatch motion data (Cho et al. 2014)."""
-
-    def __init__(self):
-        super().__init__(nn.GRU)
-
-
-class SensorLSTM(SensorRNN):
-    """A long short-term memory with 32 units (Hochreiter and Schmidhuber 1997)."""
-
-    def __init__(self):
-        super().__init__(nn.LSTM)
-
+from helpers.inputs import as_input  # noqa: F401  (a model and its input are imported together)
+from helpers.qat import insert_quantizers
 
 CLASSES = (LeNet300, LeNet5, TinyCNN, ResNet8, WideResNet, SensorGRU, SensorLSTM)
+
+
 NAMES = tuple(model.__name__ for model in CLASSES)
-QUANTIZED = (  # helpers.qat.load reads them
+
+
+QUANTIZED = (  # ResNet8 with quantizers, trained further
     *(f"ResNet8_{bits}bit" for bits in (8, 4, 3, 2)),
     *(f"ResNet8_{bits}bit_{run}" for bits in (4, 2) for run in ("lsq", "seed7", "lsq_seed7")),
 )
+
+
 SHIPPED = (*NAMES, *QUANTIZED, "MobileNetV2")
 
 
 def build(name: str, seed: int = 0) -> nn.Module:
     """A new model by its name in NAMES, initialized from `seed`."""
-    if name not in NAMES:
-        raise ValueError(f"unknown model {name!r}: choose one of {', '.join(NAMES)}")
+    one_of("model", name, NAMES)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return CLASSES[NAMES.index(name)]()
@@ -191,8 +46,7 @@ def build(name: str, seed: int = 0) -> nn.Module:
 
 def card(name: str) -> dict:
     """What data/models/NAME.json says of a shipped model: recipe, seed, accuracies, SHA-256, ..."""
-    if name not in SHIPPED:
-        raise ValueError(f"unknown model {name!r}: choose one of {', '.join(SHIPPED)}")
+    one_of("model", name, SHIPPED)
     path = DATA / "models" / f"{name}.json"
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -211,8 +65,12 @@ def weights(name: str) -> dict[str, torch.Tensor]:
 
 
 def load(name: str) -> nn.Module:
-    """A shipped, trained model by its name in NAMES, checked, in evaluation mode."""
-    model = build(name)
+    """A shipped, trained model by its name in NAMES or QUANTIZED, checked, in evaluation mode."""
+    one_of("model", name, (*NAMES, *QUANTIZED))
+    if name in QUANTIZED:
+        model = insert_quantizers(build("ResNet8"), card(name)["recipe"]["bits"])
+    else:
+        model = build(name)
     model.load_state_dict(weights(name))
     return model.eval()
 

@@ -12,9 +12,83 @@ import numpy as np
 import torch
 from torch import nn
 
-from helpers.models import QUANTIZED, ResidualBlock, build, weights
-from helpers.quantize import LSQ
-from helpers.train import to_tensor
+from helpers.architectures import ResidualBlock
+from helpers.inputs import to_tensor
+from helpers.quantize import QParams, _finite, _rows
+
+
+class _LearnedStep(torch.autograd.Function):
+    """round(clip(x / step)) * step with the gradients of Esser et al. 2020, equations 3 and 5."""
+
+    @staticmethod
+    def forward(context, x, step, qmin, qmax, factor):
+        v = x / step
+        q = v.round().clamp_(qmin, qmax)
+        context.save_for_backward(v, q)
+        context.limits = qmin, qmax, factor, step.shape
+        return q * step
+
+    @staticmethod
+    def backward(context, gradient):
+        v, q = context.saved_tensors
+        qmin, qmax, factor, shape = context.limits
+        inside = (v >= qmin) & (v <= qmax)
+        slope = torch.addcmul(q, v, inside, value=-1).mul_(gradient)  # q - v inside, q outside
+        others = [i for i, size in enumerate(shape) if size == 1]
+        if others:  # torch takes an empty list for all axes
+            slope = slope.sum(others, keepdim=True)
+        return gradient * inside, factor * slope, None, None, None
+
+
+class LSQ(nn.Module):
+    """Fake quantization whose step is learned (Esser et al. 2020), symmetric around 0.
+
+    The step starts at 2 mean|x| / sqrt(qmax) of the first batch that it sees (section 2.2), and its
+    gradient is scaled by 1 / sqrt(N qmax), with N values to a step. axis: one step for each of the
+    `size` channels.
+    """
+
+    def __init__(self, bits: int = 8, signed: bool = True, axis: int | None = None, size: int = 1):
+        super().__init__()
+        limits = QParams(torch.tensor(1.0), torch.tensor(0), bits, signed)
+        if limits.qmax < 1:
+            raise ValueError("a learned step needs 2 bits, or 1 unsigned one")
+        self.bits, self.signed, self.axis = bits, signed, axis
+        self.qmin, self.qmax = limits.qmin, limits.qmax
+        self.step = nn.Parameter(torch.ones(size if axis is not None else 1))
+        self.register_buffer("started", torch.tensor(False))
+
+    def start(self, x: torch.Tensor) -> None:
+        """Set the step from x."""
+        x = _finite(x.detach())
+        x = x if self.signed else x.clamp(min=0)  # what the clip at 0 leaves
+        rows = x.reshape(1, -1) if self.axis is None else _rows(x, self.axis)
+        step = 2 * rows.abs().mean(1) / self.qmax**0.5
+        self.step.data = torch.where(step > 0, step, 1.0)
+        self.started.fill_(True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.started:
+            self.start(x)
+        shape = [1] * x.ndim
+        if self.axis is not None:
+            shape[self.axis] = -1
+        step = self.scale.reshape(shape)
+        if not torch.is_grad_enabled():  # the same numbers in place, in half the time
+            return (x / step).round_().clamp_(self.qmin, self.qmax).mul_(step)
+        factor = (self.qmax * x.numel() / self.step.numel()) ** -0.5
+        return _LearnedStep.apply(x, step, self.qmin, self.qmax, factor)
+
+    @property
+    def scale(self) -> torch.Tensor:
+        """|step|, float32 [size], at least 1e-8: an update may carry a small step across zero."""
+        return self.step.abs().clamp(min=1e-8)
+
+    def params(self) -> QParams:
+        """What it has learned."""
+        step = self.scale.detach()
+        step = step[0] if self.axis is None else step
+        return QParams(step, torch.zeros_like(step).int(), self.bits, self.signed, self.axis)
 
 
 class QuantizedLayer(nn.Module):
@@ -105,16 +179,6 @@ def best_step(quantizer: LSQ, x: torch.Tensor) -> torch.Tensor:
         step = torch.where(error < best, trial, step)
         best = torch.minimum(error, best)
     return step[:, 0]
-
-
-def load(name: str) -> nn.Sequential:
-    """A shipped quantization-aware ResNet8 by its name in QUANTIZED, in evaluation mode."""
-    if name not in QUANTIZED:
-        raise ValueError(f"unknown model {name!r}: choose one of {', '.join(QUANTIZED)}")
-    bits = int(name.removeprefix("ResNet8_")[0])
-    model = insert_quantizers(build("ResNet8"), bits)
-    model.load_state_dict(weights(name))
-    return model.eval()
 
 
 def fold(model: nn.Sequential) -> nn.Sequential:

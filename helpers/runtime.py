@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
+
+from helpers.arguments import one_of, whole
+from helpers.quiet import captured_stderr
 
 RUNTIMES = {
     "litert": "BUILTIN",
@@ -18,27 +17,6 @@ RUNTIMES = {
     "litert-reference": "BUILTIN_REF",
 }
 IMAGE_SHAPE = (28, 28, 1)
-
-
-@contextmanager
-def captured_stderr() -> Iterator[BinaryIO]:
-    """Send what is written to file descriptor 2 to a temporary file, which is yielded.
-
-    C++ libraries write there directly, past `sys.stderr`. The descriptor is restored on every way
-    out. It belongs to the whole process: what other threads write meanwhile is caught as well.
-    """
-    sys.stderr.flush()
-    original = os.dup(2)
-    try:
-        with tempfile.TemporaryFile() as log:
-            os.dup2(log.fileno(), 2)
-            try:
-                yield log
-            finally:
-                sys.stderr.flush()
-                os.dup2(original, 2)
-    finally:
-        os.close(original)
 
 
 def open_model(
@@ -52,11 +30,8 @@ def open_model(
     Raises ValueError for an unknown runtime, a thread count below 1, and bytes that are not a
     whole .tflite model with one input and one output; FileNotFoundError; TypeError.
     """
-    if runtime not in RUNTIMES:
-        raise ValueError(f"unknown runtime {runtime!r}: choose one of {', '.join(RUNTIMES)}")
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        raise ValueError(f"threads is {threads!r}: pass a whole number, at least 1")
-    return LiteRTModel(read_tflite(path_or_bytes), RUNTIMES[runtime], threads)
+    one_of("runtime", runtime, RUNTIMES)
+    return LiteRTModel(read_tflite(path_or_bytes), RUNTIMES[runtime], whole("threads", threads))
 
 
 def read_tflite(path_or_bytes: str | os.PathLike | bytes) -> bytes:

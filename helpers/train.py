@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 import os
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +13,8 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from helpers.models import as_input
+from helpers.inputs import to_tensor
+from helpers.machine import keep_freed_memory
 
 
 @dataclass
@@ -27,43 +25,6 @@ class History:
     validation_accuracy: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     learning_rate: list[float] = field(default_factory=list)
-
-
-def keep_freed_memory() -> None:
-    """Let glibc keep freed blocks instead of returning them to the system after every batch.
-
-    A large block that goes back is mapped and zeroed page by page when it is asked for again, which
-    costs a training step up to a third of its time. Other C libraries are left as they are.
-    """
-    if sys.platform != "linux":
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt:
-        mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD: blocks below 1 GiB come from the heap
-        mallopt(-1, (1 << 31) - 1)  # M_TRIM_THRESHOLD: and the heap is not given back
-
-
-def flip_and_shift(x: torch.Tensor, generator: torch.Generator, pixels: int = 2) -> torch.Tensor:
-    """Mirror half of the images [N, 1, H, W] and shift each by up to `pixels` along both axes."""
-    n, _, height, width = x.shape
-    shift = torch.randint(0, 2 * pixels + 1, (2, n, 1), generator=generator)
-    rows = shift[0] + torch.arange(height)
-    columns = shift[1] + torch.arange(width)
-    mirror = torch.rand(n, 1, generator=generator) < 0.5
-    columns = torch.where(mirror, columns.flip(1), columns)
-    padded = nn.functional.pad(x, (pixels,) * 4)
-    moved = padded[torch.arange(n)[:, None, None], 0, rows[:, :, None], columns[:, None, :]]
-    return moved.unsqueeze(1)
-
-
-def to_tensor(inputs: np.ndarray | torch.Tensor) -> torch.Tensor:
-    """uint8 images become [N, 1, 28, 28] in [0, 1], channels last; float32 windows stay."""
-    inputs = torch.as_tensor(inputs)
-    if inputs.dtype == torch.uint8:
-        return as_input(inputs).to(memory_format=torch.channels_last)
-    if inputs.dtype != torch.float32:
-        raise TypeError(f"inputs have dtype {inputs.dtype}: pass uint8 images or float32 windows")
-    return inputs
 
 
 def fit(
@@ -163,18 +124,6 @@ def predict(model: nn.Module, images: np.ndarray, batch_size: int = 250) -> np.n
     with torch.inference_mode():
         parts = torch.as_tensor(images).split(batch_size)
         return np.concatenate([model(to_tensor(part)).numpy() for part in parts])
-
-
-def side_by_side(function: Callable, jobs: Mapping) -> dict:
-    """{key: job} -> {key: function(job)}, two jobs at a time, each with one torch thread.
-
-    On two cores this is faster than one job after the other with two threads each: the products of
-    a small network leave the second thread little to do. The results are those of one job after the
-    other, unless the jobs draw from the same random generator, as new layers and dropout do from
-    torch's own.
-    """
-    with ThreadPoolExecutor(2, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        return dict(zip(jobs, pool.map(function, jobs.values()), strict=True))
 
 
 def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:

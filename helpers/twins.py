@@ -10,10 +10,9 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from torch import nn
 
-from helpers.models import ResidualBlock, SensorRNN
-from helpers.qat import QuantizedLayer
-from helpers.quantize import LSQ
-from helpers.runtime import captured_stderr
+from helpers.architectures import ResidualBlock, SensorRNN
+from helpers.qat import LSQ, QuantizedLayer
+from helpers.quiet import captured_stderr
 
 Made = list[tuple["keras.Layer", list[np.ndarray]]]  # noqa: F821  layers and their weights
 

@@ -24,10 +24,13 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
+from helpers.arguments import one_of
+from helpers.augment import flip_and_shift, half_moved, move_watch
 from helpers.data import DATA, fashion_mnist, watch
+from helpers.inputs import to_tensor
 from helpers.models import build, load
 from helpers.qat import insert_quantizers, start_steps
-from helpers.train import History, accuracy, fit, flip_and_shift, predict, to_tensor
+from helpers.train import History, accuracy, fit, predict
 
 IMAGE = dict(optimizer="sgd", schedule="one_cycle", batch_size=64, seed=0)
 QAT = IMAGE | dict(start="mse", weight_decay=1e-4, augment=flip_and_shift)
@@ -35,56 +38,9 @@ LAST = dict(then=[dict(seed=1, epochs=2, lr=0.01, augment=None)])
 SENSOR = dict(optimizer="adam", schedule="one_cycle", batch_size=64, seed=0, weight_decay=0.01)
 
 
-def move_watch(
-    x: torch.Tensor,
-    generator: torch.Generator,
-    tilt: float = 0.2,
-    loudness: float = 0.1,
-    tempo: float = 0.2,
-    shift: float = 10.0,
-) -> torch.Tensor:
-    """Windows float32 [N, time, 6] -> the same shape, as if worn and moved by somebody else.
-
-    Each window draws its own changes. Its tempo is multiplied by up to exp(±tempo) and its middle
-    moved by up to ±shift steps, linearly interpolated and reflected at the ends; the rotation rate
-    is scaled with the tempo. The watch is turned, both sensors alike, by a rotation vector with
-    deviation `tilt` (rad) on each axis. Each sensor is scaled by exp(loudness * normal). Half of
-    the windows move to the other wrist: a mirror turns the x axis of a vector (acceleration) and
-    the y and z axes of a pseudovector (rotation). Only `generator` is drawn from.
-    """
-    n, steps, _ = x.shape
-    middle = (steps - 1) / 2
-    speed = torch.exp(tempo * (2 * torch.rand(n, 1, generator=generator) - 1))
-    offset = shift * (2 * torch.rand(n, 1, generator=generator) - 1)
-    at = middle + offset + speed * (torch.arange(steps) - middle)
-    at = (steps - 1) - ((steps - 1) - at.abs()).abs()  # reflected at both ends
-    left = at.long().clamp(0, steps - 2)
-    rows = torch.arange(n)[:, None]
-    x = torch.lerp(x[rows, left], x[rows, left + 1], (at - left)[:, :, None])
-
-    skew = torch.zeros(n, 3, 3)
-    turn = tilt * torch.randn(n, 3, generator=generator)
-    skew[:, [2, 0, 1], [1, 2, 0]] = turn
-    skew = skew - skew.mT
-    x = (x.reshape(n, 2 * steps, 3) @ torch.linalg.matrix_exp(skew)).reshape(n, steps, 6)
-
-    gain = torch.exp(loudness * torch.randn(n, 1, 2, generator=generator))
-    gain = gain * torch.cat([torch.ones(n, 1, 1), speed[:, :, None]], dim=2)
-    mirror = torch.tensor([-1.0, 1.0, 1.0, 1.0, -1.0, -1.0])
-    other = torch.rand(n, 1, 1, generator=generator) < 0.5
-    return x * gain.repeat_interleave(3, dim=2) * torch.where(other, mirror, 1.0)
-
-
 def smoothed_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Cross-entropy against 0.9 for the label and 0.1 spread over all classes (Szegedy 2016)."""
     return nn.functional.cross_entropy(logits, labels, label_smoothing=0.1)
-
-
-def half_moved(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """flip_and_shift for half of the images [N, 1, H, W]; the others stay as they are."""
-    moved = flip_and_shift(x, generator)
-    chosen = torch.rand(len(x), 1, 1, 1, generator=generator) < 0.5
-    return torch.where(chosen, moved, x)
 
 
 # What fit is called with; "then" lists what changes in each further round on the same model, and
@@ -178,8 +134,7 @@ def train(name: str, folder: Path = DATA / "models", **changes) -> dict:
 
     changes override entries of the recipe (the tests train for less time than the recipe says).
     """
-    if name not in RECIPES:
-        raise ValueError(f"no recipe for {name!r}: choose one of {', '.join(RECIPES)}")
+    one_of("recipe", name, RECIPES)
     recipe = RECIPES[name] | changes
     fitting, validation, _ = splits(name)
     if "bits" in recipe:

@@ -12,7 +12,7 @@ from scipy.signal import convolve2d, correlate2d
 from torch import nn
 from torch.nn import functional as F
 
-from helpers import measure
+from helpers import costs
 
 LESSON = definitions("12_cnn_math")
 CONVOLUTIONS = (LESSON.conv2d_loops, LESSON.conv2d_im2col)
@@ -196,7 +196,7 @@ def test_conv_cost_equals_the_helper(groups, c_in, c_out, kernel, size, bias):
     layer = nn.Conv2d(groups * c_in, groups * c_out, kernel, groups=groups, bias=bias)
     out = size - kernel + 1
     ours = LESSON.conv_cost(groups * c_in, groups * c_out, kernel, out, out, groups, bias)
-    helper = measure.cost(layer, (groups * c_in, size, size))
+    helper = costs.cost(layer, (groups * c_in, size, size))
     assert ours == (helper.params, helper.macs)
 
 
@@ -278,3 +278,12 @@ def test_bad_output_sizes(arguments, name):
 def test_backward_needs_the_output_shape():
     with pytest.raises(ValueError, match=r"g has shape .* pass that of the output, \(2, 6, 4, 4\)"):
         LESSON.conv2d_backward(np.zeros((2, 6, 6, 6)), X, W)
+
+
+@pytest.mark.parametrize("convolve", CONVOLUTIONS)
+@pytest.mark.parametrize("dtypes", [(np.uint8, np.uint8), (np.uint8, np.int8), (np.int8, np.int8)])
+def test_sums_of_bytes_do_not_wrap(convolve, dtypes):
+    """Nine products of the largest values: 585,225 for two bytes without a sign."""
+    x, w = (np.full((1, 1, 3, 3), np.iinfo(dtype).max, dtype) for dtype in dtypes)
+    assert convolve(x, w).item() == 9 * int(x[0, 0, 0, 0]) * int(w[0, 0, 0, 0])
+    assert convolve(x, w, np.array([1])).dtype == np.int64

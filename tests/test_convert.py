@@ -10,9 +10,10 @@ import torch
 from ai_edge_litert.interpreter import Interpreter
 from test_twins import randomized
 
-from helpers.convert import MODES, calibration_rows, quiet_quantizer, to_tflite, with_signature
+from helpers.convert import MODES, calibration_rows, to_tflite, with_signature
 from helpers.data import fashion_mnist
 from helpers.models import as_input, build
+from helpers.quiet import quiet_quantizer
 from helpers.runtime import open_model
 from helpers.twins import import_keras
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from lesson_code import definitions
 from torch import nn
 
-from helpers import measure
+from helpers import costs
 
 lesson = definitions("15_costs_and_budgets")
 few = st.integers(1, 12)
@@ -20,7 +20,7 @@ few = st.integers(1, 12)
 def test_convolution(channels_in, channels_out, kernel, size, groups, bias):
     channels_in, channels_out = channels_in * groups, channels_out * groups
     layer = nn.Conv2d(channels_in, channels_out, kernel, groups=groups, bias=bias)
-    counted = measure.cost(layer, (channels_in, size, size))
+    counted = costs.cost(layer, (channels_in, size, size))
     output = size - kernel + 1
     by_hand = lesson.conv(channels_in, channels_out, kernel, output, groups, bias)
     assert by_hand == (counted.params, counted.macs)
@@ -29,9 +29,9 @@ def test_convolution(channels_in, channels_out, kernel, size, groups, bias):
 @settings(max_examples=20, deadline=None)
 @given(few, few)
 def test_dense_and_batch_norm(n_in, n_out):
-    counted = measure.cost(nn.Linear(n_in, n_out), (n_in,))
+    counted = costs.cost(nn.Linear(n_in, n_out), (n_in,))
     assert lesson.dense(n_in, n_out) == (counted.params, counted.macs)
-    counted = measure.cost(nn.BatchNorm2d(n_in), (n_in, 2, 2))
+    counted = costs.cost(nn.BatchNorm2d(n_in), (n_in, 2, 2))
     assert lesson.batch_norm(n_in) == (counted.params, counted.macs)
 
 
@@ -39,7 +39,7 @@ def test_dense_and_batch_norm(n_in, n_out):
 @given(few, few, few, st.sampled_from([(3, nn.GRU), (4, nn.LSTM)]))
 def test_recurrent(inputs, units, steps, kind):
     gates, layer = kind
-    counted = measure.cost(layer(inputs, units, batch_first=True), (steps, inputs))
+    counted = costs.cost(layer(inputs, units, batch_first=True), (steps, inputs))
     assert lesson.recurrent(gates, inputs, units, steps) == (counted.params, counted.macs)
 
 
@@ -49,17 +49,17 @@ def test_peak_of_a_chain_is_its_largest_pair(sizes):
     model = nn.Sequential(*(nn.Linear(a, b) for a, b in itertools.pairwise(sizes)))
     by_hand = lesson.peak_bytes(lesson.chain(*sizes))
     assert by_hand == 4 * max(a + b for a, b in itertools.pairwise(sizes))
-    assert by_hand == measure.cost(model, (sizes[0],)).peak_activation_bytes
+    assert by_hand == costs.cost(model, (sizes[0],)).peak_activation_bytes
 
 
 @pytest.mark.parametrize("fitted", [False, True])
 def test_peak_of_a_residual_block(fitted):
-    from helpers.models import ResidualBlock
+    from helpers.architectures import ResidualBlock
 
     block = ResidualBlock(4, 8, stride=2) if fitted else ResidualBlock(4, 4)
     rows, total = lesson.residual(0, 4 * 8 * 8, 8 * 4 * 4 if fitted else 4 * 8 * 8, fitted)
     rows.append((8 * 4 * 4 if fitted else 4 * 8 * 8, total, total))
-    assert lesson.peak_bytes(rows) == measure.cost(block, (4, 8, 8)).peak_activation_bytes
+    assert lesson.peak_bytes(rows) == costs.cost(block, (4, 8, 8)).peak_activation_bytes
 
 
 def test_work_of_a_layer():

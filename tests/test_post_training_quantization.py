@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lesson_code import definitions
 from torch import nn
 
-from helpers import models, quantize, train
+from helpers import calibrate, models, quantize, train
 
 lesson = definitions("22_post_training_quantization")
 names = lesson.__globals__
@@ -103,7 +103,7 @@ def test_observers_keep_the_extremes(folded, images):
     seen = lesson.observe(folded, images, keep=10)
     every = lesson.observe(folded, images, keep=10**9)
     for name, x in every.items():
-        assert torch.equal(quantize.minmax(seen[name]), quantize.minmax(x))
+        assert torch.equal(calibrate.minmax(seen[name]), calibrate.minmax(x))
         assert len(seen[name]) < 40
 
 
@@ -214,3 +214,18 @@ def test_the_gru_by_hand_is_torchs():
     _, coarse = lesson.run_gru(windows, state=4)
     assert len(coarse.unique()) <= 16 < len(states.unique())
     assert states.shape == (5, 100, 32)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_folding_a_norm_without_its_own_scale_and_shift(bias):
+    pair = nn.Sequential(nn.Conv2d(2, 3, 3, bias=bias), nn.BatchNorm2d(3, affine=False)).eval()
+    pair[1].running_mean.uniform_(-1, 1)
+    pair[1].running_var.uniform_(0.5, 2)
+    x = torch.randn(2, 2, 6, 6, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(pair(x), lesson.fold(pair)(x), atol=1e-5)
+
+
+def test_folding_needs_running_statistics():
+    norm = nn.BatchNorm2d(3, track_running_stats=False)
+    with pytest.raises(ValueError, match="model.1 has no running statistics"):
+        lesson.fold(nn.Sequential(nn.Conv2d(2, 3, 3), norm))

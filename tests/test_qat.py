@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from helpers import models
+from helpers.architectures import ResidualBlock, conv_bn
 from helpers.convert import to_tflite
-from helpers.models import ResidualBlock, conv_bn
-from helpers.qat import QuantizedLayer, best_step, fold, insert_quantizers, load, start_steps
-from helpers.quantize import LSQ
+from helpers.models import load
+from helpers.qat import LSQ, QuantizedLayer, best_step, fold, insert_quantizers, start_steps
 from helpers.runtime import open_model
 from helpers.train import predict
 

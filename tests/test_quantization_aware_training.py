@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from lesson_code import definitions
 
 from helpers import qat
-from helpers import quantize as Q
 
 lesson = definitions("23_quantization_aware_training")
 quick = settings(max_examples=60, deadline=None)
@@ -44,7 +43,7 @@ def test_the_staircase_is_torchs(seed, step, limits):
 def test_learned_is_the_helpers(seed, step, limits):
     x = values(seed)
     bits = int(np.log2(limits[1] - limits[0] + 1))
-    layer = Q.LSQ(bits, signed=limits[0] < 0)
+    layer = qat.LSQ(bits, signed=limits[0] < 0)
     layer.start(x)
     layer.step.data.fill_(step)
     out, by_x, by_step = gradients(lesson.learned, x, step, *limits)

@@ -1,6 +1,8 @@
 """The formulas that lesson 21 writes out, against torch, NumPy and helpers/quantize.py."""
 
+import math
 import warnings
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from lesson_code import definitions
 
+from helpers import calibrate as C
 from helpers import quantize as Q
 
 lesson = definitions("21_quantization_formulas")
@@ -115,10 +118,10 @@ def test_stochastic_rounding_is_unbiased():
 @settings(max_examples=10, deadline=None)
 @given(tensors, st.floats(51, 100), st.integers(5, 8))
 def test_calibrators_are_the_helpers(x, percent, bits):
-    assert torch.equal(torch.stack(lesson.by_percentile(x, percent)), Q.percentile(x, percent))
+    assert torch.equal(torch.stack(lesson.by_percentile(x, percent)), C.percentile(x, percent))
     if x.any():
-        assert torch.allclose(lesson.by_mse(x, bits), Q.mse(x, bits=bits))
-        assert torch.allclose(lesson.by_entropy(x, bits), Q.entropy(x, bits=bits))
+        assert torch.allclose(lesson.by_mse(x, bits), C.mse(x, bits=bits))
+        assert torch.allclose(lesson.by_entropy(x, bits), C.entropy(x, bits=bits))
 
 
 @settings(max_examples=30, deadline=None)
@@ -194,3 +197,26 @@ def test_sqnr_and_crest():
 def test_bad_input(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+@pytest.mark.parametrize("size", [1e-38, 1e-40, 1e-44, 1e38, 1.0])
+def test_scales_stay_where_their_inverse_is_finite(size):
+    x = torch.tensor([0.0, size, -size / 2])
+    scale, zero_point = lesson.affine(x, 8)
+    back = lesson.to_reals(lesson.to_integers(x, scale, zero_point, 8), scale, zero_point)
+    assert (back - x).abs().max() <= max(float(scale), lesson.TINY)
+    rows = x[None]
+    back = lesson.rebuilt(rows, 8)
+    assert (back - rows).abs().max() <= max(size / 127, lesson.TINY)
+
+
+def test_a_tensor_of_zeros_has_parameters():
+    zeros = torch.zeros(5)
+    assert lesson.fraction_bits(zeros, 8) == 6, "the largest shift that keeps 1.0 inside"
+    assert lesson.by_entropy(zeros, 8).tolist() == [0, 0]
+
+
+@given(st.floats(-1e6, 1e6) | st.sampled_from([0.49999999999999994, -0.49999999999999994, 0.5]))
+def test_half_up_is_exact(v):
+    exact = math.floor(Fraction(v) + Fraction(1, 2))
+    assert lesson.half_up(np.array(v)) == exact

@@ -12,11 +12,19 @@ from hypothesis.extra import numpy as arrays
 from helpers import quantize as Q
 
 reals = st.floats(-1e6, 1e6, width=32)
+
+
 tensors = arrays.arrays(np.float32, st.integers(1, 40), elements=reals).map(torch.from_numpy)
+
+
 matrices = arrays.arrays(
     np.float32, st.tuples(st.integers(1, 5), st.integers(1, 6)), elements=reals
 )
+
+
 forms = st.sampled_from([(True, False), (True, True), (False, False)])  # signed, symmetric
+
+
 bits = st.integers(2, 16)
 
 
@@ -112,35 +120,6 @@ def test_straight_through_gradient_is_torchs(x, bits):
     assert torch.equal(ours.grad, theirs.grad)
 
 
-def test_lsq_gradient_of_the_step_is_the_papers():
-    """Esser et al. 2020, equation 3: round(v) - v inside, the end of the range outside."""
-    x = torch.tensor([-9.0, -0.7, 0.2, 0.9, 1.6, 9.0])
-    layer = Q.LSQ(bits=3)
-    layer.start(x)
-    layer.step.data.fill_(0.5)
-    layer(x).sum().backward()
-    v = x / 0.5
-    expected = torch.where(v <= -4, -4.0, torch.where(v >= 3, 3.0, v.round() - v)).sum()
-    torch.testing.assert_close(layer.step.grad[0], expected / (3 * 6) ** 0.5)
-
-
-@pytest.mark.parametrize("axis", [None, 0])
-def test_lsq_starts_from_the_first_batch_and_gives_its_levels(axis):
-    x = torch.randn(3, 50, generator=torch.Generator().manual_seed(0)) * torch.tensor(
-        [[1.0], [5.0], [0.0]]
-    )
-    layer = Q.LSQ(bits=4, axis=axis, size=3)
-    y = layer(x).detach()
-    mean = x.abs().mean() if axis is None else x.abs().mean(1)
-    expected = 2 * mean / 7**0.5
-    expected = torch.where(expected > 0, expected, 1.0)
-    torch.testing.assert_close(layer.params().scale, expected)
-    torch.testing.assert_close(y, Q.fake_quantize(x, layer.params()))
-    before = layer.step.clone()
-    layer(10 * x)
-    assert torch.equal(layer.step, before)
-
-
 @pytest.mark.parametrize("value", [0.0, 3.7, -2.2, 1e-30, 1e-42, 3e38])
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_a_constant_is_kept(value, symmetric):
@@ -191,36 +170,6 @@ def test_kmeans_is_scikit_learns():
     ).all()
 
 
-@pytest.mark.parametrize("calibrate", [Q.minmax, Q.percentile, Q.mse, Q.entropy])
-def test_a_calibrated_range_lies_inside(calibrate):
-    x = torch.randn(4000, generator=torch.Generator().manual_seed(0))
-    x[0] = 30
-    low, high = calibrate(x)
-    assert x.min() <= low < 0 < high <= x.max()
-    assert calibrate(torch.zeros(5)).tolist() == [0, 0]
-
-
-def test_calibrators_clip_an_outlier_where_it_pays():
-    x = torch.randn(20000, generator=torch.Generator().manual_seed(0))
-    x[0] = 30
-
-    def error(window, bits):
-        params = Q.affine_params(window, bits=bits)
-        return (x - Q.dequantize(Q.quantize(x, params), params)).square().sum()
-
-    window = Q.mse(x, bits=4)
-    assert error(window, 4) <= error(Q.minmax(x), 4) / 2
-    assert Q.percentile(x, 99.9)[1] < 4 and Q.entropy(x)[1] < 15
-    assert torch.equal(Q.percentile(x, 100), Q.minmax(x))
-
-
-def test_entropy_is_not_misled_by_the_zeros_of_a_relu():
-    x = torch.randn(50000, generator=torch.Generator().manual_seed(0)).sub(1).relu()
-    assert (x == 0).float().mean() > 0.8
-    low, high = Q.entropy(x, bits=4)
-    assert low == 0 and high > 0.4 * x.max()
-
-
 def test_sqnr():
     assert Q.sqnr_db([3.0, 4.0], [3.0, 4.0]) == float("inf")
     assert Q.sqnr_db([1.0, 1.0], [1.1, 0.9]) == pytest.approx(20, abs=1e-5)
@@ -263,8 +212,6 @@ GOOD = Q.affine_params([-1.0, 1.0])
         ),
         (lambda: Q.dequantize(torch.ones(2), GOOD), TypeError, "integers that quantize gave"),
         (lambda: Q.dequantize(torch.tensor([128]), GOOD), ValueError, "q leaves -128 to 127"),
-        (lambda: Q.LSQ(bits=1), ValueError, "needs 2 bits"),
-        (lambda: Q.percentile([1.0], 50), ValueError, "above 50"),
         (lambda: Q.kmeans_codebook([1.0], 0), ValueError, "choose 1 to 16"),
         (lambda: Q.sqnr_db([1.0], [1.0, 2.0]), ValueError, "differ in shape"),
     ],
@@ -279,41 +226,3 @@ def test_a_vector_has_a_scale_for_each_entry():
     params = Q.affine_params(x, symmetric=True, axis=0)
     torch.testing.assert_close(params.scale, torch.tensor([0.5 / 127, 3 / 127, 1.0]))
     torch.testing.assert_close(Q.fake_quantize(x, params), x)
-
-
-def test_lsq_of_a_vector_has_a_step_for_each_entry():
-    layer = Q.LSQ(bits=4, axis=0, size=3)
-    layer(torch.tensor([0.3, -2.0, 7.0])).sum().backward()
-    assert layer.step.grad.shape == (3,)
-
-
-@pytest.mark.parametrize("step", [-0.5, 0.0])
-def test_a_step_that_crosses_zero_stays_usable(step):
-    layer, other = Q.LSQ(4), Q.LSQ(4)
-    x = torch.randn(100, generator=torch.Generator().manual_seed(0))
-    for quantizer, value in ((layer, step), (other, max(abs(step), 1e-8))):
-        quantizer.start(x)
-        quantizer.step.data.fill_(value)
-    assert torch.equal(layer(x), other(x)) and torch.isfinite(layer(x)).all()
-    layer(x).sum().backward()
-    assert torch.isfinite(layer.step.grad).all()
-    assert layer.params().scale > 0
-
-
-def test_an_unsigned_step_starts_from_what_the_clip_leaves():
-    x = torch.rand(50, generator=torch.Generator().manual_seed(0))
-    layer, other = Q.LSQ(4, signed=False), Q.LSQ(4, signed=False)
-    layer.start(torch.cat([x, -x]))
-    other.start(torch.cat([x, 0 * x]))
-    assert torch.equal(layer.step, other.step)
-
-
-@pytest.mark.parametrize("axis", [None, 0])
-def test_without_gradients_the_numbers_are_the_same(axis):
-    layer = Q.LSQ(3, axis=axis, size=4)
-    x = torch.randn(4, 30, generator=torch.Generator().manual_seed(0))
-    before = x.clone()
-    expected = layer(x).detach()
-    with torch.no_grad():
-        assert torch.equal(layer(x), expected)
-    assert torch.equal(x, before), "nothing is computed in place of the input"

@@ -47,14 +47,14 @@ BREAKS = [
     ),
     Break(
         "00_start_here",
-        "measure.py",
+        "significance.py",
         "difference=(only_b - only_a) / n",
         "difference=(only_a - only_b) / n",
         "a loss must not be reported as a gain",
     ),
     Break(
         "12_cnn_math",
-        "measure.py",
+        "costs.py",
         "macs = value.numel() * layer.weight[0].numel()",
         "macs = value[0, 0].numel() * layer.weight[0].numel()",
         "every output map costs MACs, not only the first",
@@ -75,7 +75,7 @@ BREAKS = [
     ),
     Break(
         "15_costs_and_budgets",
-        "measure.py",
+        "costs.py",
         "born[k] <= s <= last[k]",
         "born[k] <= s < last[k]",
         "a tensor is alive while its last reader runs",
@@ -96,7 +96,7 @@ BREAKS = [
     ),
     Break(
         "23_quantization_aware_training",
-        "quantize.py",
+        "qat.py",
         "self.step.numel()) ** -0.5",
         "self.step.numel()) ** -1.0",
         "a step's gradient is divided by the root of N qmax",

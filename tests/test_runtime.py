@@ -12,7 +12,8 @@ from test_twins import randomized
 from helpers.convert import to_tflite
 from helpers.data import fashion_mnist
 from helpers.models import build
-from helpers.runtime import RUNTIMES, captured_stderr, open_model
+from helpers.quiet import captured_stderr
+from helpers.runtime import RUNTIMES, open_model
 
 
 @pytest.fixture(scope="module")

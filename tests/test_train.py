@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from helpers import data, models, train, zoo
+from helpers import augment, data, machine, models, train, zoo
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_same_seed_same_weights_and_callbacks(some):
     def run(seed):
         model = models.build("TinyCNN")
         note = lambda _, step, steps: calls.append((step, steps))  # noqa: E731
-        options = dict(epochs=2, lr=0.02, augment=train.flip_and_shift, callbacks=[note])
+        options = dict(epochs=2, lr=0.02, augment=augment.flip_and_shift, callbacks=[note])
         history = train.fit(model, *some, seed=seed, validation=some, **options)
         return model[0].weight.detach(), history
 
@@ -78,7 +78,7 @@ def test_flip_and_shift_moves_and_mirrors_whole_images():
     generator = torch.Generator().manual_seed(0)
     x = torch.zeros(200, 1, 28, 28)
     x[:, 0, 10, 5] = 1
-    y = train.flip_and_shift(x, generator)
+    y = augment.flip_and_shift(x, generator)
     assert y.shape == x.shape and torch.equal(y.sum((1, 2, 3)), torch.ones(200))
     n, _, rows, columns = y.nonzero(as_tuple=True)
     assert len(n) == 200
@@ -144,27 +144,27 @@ def test_move_watch_keeps_what_a_motion_is():
     """Without strength only the mirror is left; a turn keeps lengths, and the sensors together."""
     x = torch.randn(64, 100, 6, generator=torch.Generator().manual_seed(0))
     still = dict(tilt=0.0, loudness=0.0, tempo=0.0, shift=0.0)
-    same = zoo.move_watch(x, torch.Generator().manual_seed(1), **still)
+    same = augment.move_watch(x, torch.Generator().manual_seed(1), **still)
     mirror = torch.tensor([-1.0, 1, 1, 1, -1, -1])
     plain, mirrored = ((same - y).abs().amax((1, 2)) < 1e-4 for y in (x, x * mirror))
     assert (plain ^ mirrored).all() and 10 < plain.sum() < 54
-    turned = zoo.move_watch(x, torch.Generator().manual_seed(2), **still | dict(tilt=0.5))
+    turned = augment.move_watch(x, torch.Generator().manual_seed(2), **still | dict(tilt=0.5))
     for part in (slice(0, 3), slice(3, 6)):
         lengths = turned[..., part].norm(dim=2), x[..., part].norm(dim=2)
         assert torch.allclose(*lengths, atol=1e-4)
     angle = [(y[..., :3] * y[..., 3:]).sum(2).abs() for y in (turned, x)]
     assert torch.allclose(*angle, atol=1e-3)
-    again = [zoo.move_watch(x, torch.Generator().manual_seed(3)) for _ in range(2)]
+    again = [augment.move_watch(x, torch.Generator().manual_seed(3)) for _ in range(2)]
     assert torch.equal(*again) and again[0].shape == x.shape
 
 
 def test_half_of_the_images_are_moved():
     x = models.as_input(data.fashion_mnist("validation").images[:400])
     before = x.clone()
-    y = zoo.half_moved(x, torch.Generator().manual_seed(0))
+    y = augment.half_moved(x, torch.Generator().manual_seed(0))
     changed = (y != x).flatten(1).any(1).float().mean().item()
     assert torch.equal(x, before) and 0.35 < changed < 0.6
-    assert torch.equal(y, zoo.half_moved(x, torch.Generator().manual_seed(0)))
+    assert torch.equal(y, augment.half_moved(x, torch.Generator().manual_seed(0)))
 
 
 def test_averaged_weights_are_the_mean_with_fresh_statistics():
@@ -184,7 +184,7 @@ def test_a_recipe_can_average_its_last_rounds(tmp_path, monkeypatch):
     part = data.fashion_mnist("validation")
     some = part.images[:300], part.labels[:300]
     monkeypatch.setattr(zoo, "splits", lambda name: (some, some, some))
-    rounds = [dict(seed=1, augment=zoo.half_moved), dict(seed=2)]
+    rounds = [dict(seed=1, augment=augment.half_moved), dict(seed=2)]
     card = zoo.train("TinyCNN", tmp_path, epochs=1, then=rounds, average=2)
     assert card["recipe"]["then"][0]["augment"] == "half_moved"
     assert card["validation_accuracy"] == card["test_accuracy"]
@@ -202,7 +202,7 @@ def test_side_by_side_is_one_after_the_other(some):
 
     before = torch.get_num_threads()
     jobs = {"a": 3, "b": 4, "c": 5}
-    together = train.side_by_side(trained, jobs)
+    together = machine.side_by_side(trained, jobs)
     assert torch.get_num_threads() == before
     assert list(together) == ["a", "b", "c"]
     torch.set_num_threads(1)
@@ -213,4 +213,4 @@ def test_side_by_side_is_one_after_the_other(some):
     finally:
         torch.set_num_threads(before)
     with pytest.raises(ZeroDivisionError):
-        train.side_by_side(lambda job: 1 / job, {"bad": 0})
+        machine.side_by_side(lambda job: 1 / job, {"bad": 0})

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from helpers.architectures import ResidualBlock
 from helpers.data import fashion_mnist, watch
-from helpers.models import NAMES, ResidualBlock, build, load
+from helpers.models import NAMES, build, load
 from helpers.train import predict
 from helpers.twins import keras_twin
 

@@ -1,16 +1,11 @@
-"""What a model costs, how long a call takes, and whether two models really differ."""
+"""What a model costs: parameters, multiply-accumulates and bytes, counted on its graph."""
 
 from __future__ import annotations
 
-import gc
 import operator
-import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 if TYPE_CHECKING:
     from torch import Tensor, fx, nn
@@ -24,8 +19,9 @@ IN_PLACE = {
     "dropout", "dropout1d", "dropout2d", "identity", "flatten", "unflatten", "reshape",
     "contiguous",
 }
+
+
 # fmt: on
-MIN_RUNS, MIN_ROUNDS, MAX_ROUNDS, MAX_LOOPS = 5, 10, 200, 1000
 
 
 @dataclass(frozen=True)
@@ -47,50 +43,6 @@ class Cost:
     macs: int
     weight_bytes: int
     peak_activation_bytes: int
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate and the ends of its confidence interval, in the unit of the estimate."""
-
-    estimate: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Latency:
-    """Percentiles of the seconds that one call takes, over `runs` calls."""
-
-    p50: float
-    p90: float
-    p99: float
-    runs: int
-
-
-@dataclass(frozen=True)
-class LatencyComparison:
-    """Each function's Latency, and its time divided by the first one's (2.0: twice as slow)."""
-
-    latency: dict[str, Latency]
-    ratio: dict[str, Interval]
-
-
-@dataclass(frozen=True)
-class AccuracyComparison:
-    """accuracy_b - accuracy_a with its 95 % interval, in 0..1; p: exact McNemar test, two-sided.
-
-    only_a and only_b count the examples that a alone and b alone gets right.
-    """
-
-    accuracy_a: float
-    accuracy_b: float
-    difference: float
-    low: float
-    high: float
-    p: float
-    only_a: int
-    only_b: int
 
 
 def _run_graph(model: nn.Module, input_shape: Iterable[int]) -> dict[fx.Node, object]:
@@ -239,159 +191,3 @@ def cost(model: nn.Module, input_shape: Iterable[int]) -> Cost:
         weight_bytes=sum(t.numel() * t.element_size() for t in tensors),
         peak_activation_bytes=_peak_bytes(values),
     )
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
-def _call_times(fn: Callable[[], object], count: int, stop: float = float("inf")) -> np.ndarray:
-    """Seconds of each of `count` calls, fewer (MIN_RUNS or more) if `stop`, in ns, comes first."""
-    stamps = [time.perf_counter_ns()]
-    for done in range(count):
-        if stamps[-1] >= stop and done >= MIN_RUNS:
-            break
-        fn()
-        stamps.append(time.perf_counter_ns())
-    return np.diff(stamps) * 1e-9
-
-
-def _percentiles(times: np.ndarray) -> Latency:
-    return Latency(*np.percentile(times, (50, 90, 99)).tolist(), runs=len(times))
-
-
-def latency(
-    fn: Callable[[], object], *, seconds: float = 1.0, runs: int = 1000, warmup: int = 10
-) -> Latency:
-    """Time fn() by itself, in seconds, after `warmup` calls; fn takes no arguments.
-
-    At most `runs` calls are timed, fewer when `seconds` are over, but at least five (or `runs`, if
-    that is less). Warm-up is cut short after half of `seconds`. Garbage collection is off. A time
-    includes the clock's own, about 0.1 µs. Raises ValueError.
-    """
-    if not seconds > 0 or runs < 1 or warmup < 0:
-        raise ValueError(
-            f"seconds {seconds}, runs {runs}, warmup {warmup}: expected > 0, >= 1, >= 0"
-        )
-    warm_until = time.perf_counter() + seconds / 2
-    for _ in range(warmup):
-        fn()
-        if time.perf_counter() > warm_until:
-            break
-    with _no_garbage_collection():
-        return _percentiles(_call_times(fn, runs, time.perf_counter_ns() + seconds * 1e9))
-
-
-def compare_latency(
-    functions: dict[str, Callable[[], object]], *, seconds: float = 2.0, seed: int = 0
-) -> LatencyComparison:
-    """Time functions in turn, so that a change of the machine's load meets all of them alike.
-
-    Each round runs every function in an order drawn from `seed`: one block of calls each, long
-    enough for about 50 rounds in `seconds` (all functions together). There are at least ten rounds,
-    so that slow functions take longer. Percentiles are of single calls. A ratio is the median over
-    rounds of the block's mean / the first function's, each without its slowest and fastest tenth
-    (calls that another process interrupted); low and high: the 95 % interval of that median from
-    order statistics (Conover 1999, section 3.2), which takes the rounds for independent.
-    Raises ValueError.
-    """
-    from scipy.stats import quantile_test, trim_mean
-
-    if not seconds > 0 or len(functions) < 2:
-        raise ValueError(f"seconds {seconds}, {len(functions)} functions: expected > 0, >= 2")
-    block, loops = seconds / (50 * len(functions)), {}
-    for name, fn in functions.items():  # this is the warm-up too
-        typical = np.median(_call_times(fn, MAX_LOOPS, time.perf_counter_ns() + block * 1e9))
-        loops[name] = int(np.clip(block / max(typical, 1e-9), 1, MAX_LOOPS))
-
-    rng, names = np.random.default_rng(seed), list(functions)
-    times: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    with _no_garbage_collection():
-        stop = time.perf_counter() + seconds
-        for done in range(MAX_ROUNDS):
-            if time.perf_counter() > stop and done >= MIN_ROUNDS:
-                break
-            for name in rng.permutation(names).tolist():
-                times[name].append(_call_times(functions[name], loops[name]))
-
-    means = {name: np.array([trim_mean(calls, 0.1) for calls in times[name]]) for name in names}
-    ratio = {names[0]: Interval(1.0, 1.0, 1.0)}
-    for name in names[1:]:
-        ratios = means[name] / means[names[0]]
-        bounds = quantile_test(ratios, p=0.5).confidence_interval(0.95)
-        ratio[name] = Interval(float(np.median(ratios)), float(bounds.low), float(bounds.high))
-    return LatencyComparison({n: _percentiles(np.concatenate(times[n])) for n in names}, ratio)
-
-
-def _classes(name: str, prediction: np.ndarray) -> np.ndarray:
-    """int [N] of predicted classes, as they are, or from logits [N, C]."""
-    values = np.asarray(prediction)
-    if values.ndim == 2 and values.shape[1] > 1 and not np.isnan(values).any():
-        return values.argmax(1)
-    if values.ndim != 1 or not np.issubdtype(values.dtype, np.integer):
-        raise ValueError(
-            f"{name} is {values.dtype} {values.shape}: pass classes as integers [N], or logits "
-            "[N, C] with C >= 2 and no NaN"
-        )
-    return values
-
-
-def compare_accuracy(
-    pred_a: np.ndarray, pred_b: np.ndarray, labels: np.ndarray
-) -> AccuracyComparison:
-    """Two models on the same examples: does b get more of them right than a, and how many more?
-
-    pred_a, pred_b: predicted classes int [N], or logits [N, C]. labels: int [N].
-    p: exact test of McNemar (1947): if both were equally good, each example that only one of them
-    gets right would fall to either with probability 1/2. p is 1 where there is none.
-    low, high: 95 % interval of accuracy_b - accuracy_a, in -1..1, by the Laplace-adjusted Wald
-    method for pairs (Bonett and Price 2012; recommended by Fagerland, Lydersen and Laake 2014).
-    Near p = 0.05 the two may disagree, since the exact test is the more careful one.
-    Raises ValueError for other shapes, different N, or none.
-    """
-    from scipy.stats import binomtest, norm
-
-    a, b = _classes("pred_a", pred_a), _classes("pred_b", pred_b)
-    labels = np.asarray(labels)
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(f"labels are {labels.dtype} {labels.shape}: pass integers [N]")
-    n = len(labels)
-    if n == 0 or len(a) != n or len(b) != n:
-        raise ValueError(
-            f"{len(a)} and {len(b)} predictions, {n} labels: pass as many, at least one"
-        )
-    right_a, right_b = a == labels, b == labels
-    only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
-    discordant = only_a + only_b
-    share_a, share_b = (only_a + 1) / (n + 2), (only_b + 1) / (n + 2)
-    center = share_b - share_a
-    half = norm.ppf(0.975) * ((share_a + share_b - center**2) / (n + 2)) ** 0.5
-    return AccuracyComparison(
-        accuracy_a=float(right_a.mean()),
-        accuracy_b=float(right_b.mean()),
-        difference=(only_b - only_a) / n,
-        low=float(max(center - half, -1)),
-        high=float(min(center + half, 1)),
-        p=float(binomtest(only_b, discordant).pvalue) if discordant else 1.0,
-        only_a=only_a,
-        only_b=only_b,
-    )
-
-
-def accuracy_interval(correct: int, total: int, confidence: float = 0.95) -> Interval:
-    """Accuracy of `correct` right answers out of `total`, with Wilson's score interval (1927)."""
-    from scipy.stats import binomtest
-
-    if total < 1 or not 0 <= correct <= total:
-        raise ValueError(
-            f"correct {correct} of {total}: expected 0 <= correct <= total, total >= 1"
-        )
-    bounds = binomtest(correct, total).proportion_ci(confidence, method="wilson")
-    return Interval(correct / total, float(bounds.low), float(bounds.high))
