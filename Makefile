@@ -1,20 +1,30 @@
 # The workbook's commands. Each one makes .venv first, where it is missing or out of date.
 PY := .venv/bin/python
 NOTEBOOK := notebooks/00_start_here.ipynb
-CODE := helpers tests notebooks conftest.py
+CODE := helpers tools tests notebooks conftest.py
 ROOT_FLAG := $(shell [ "$$(id -u)" != 0 ] || echo --allow-root)
+
+# What a reader's shell sets for other work stays outside: another kernel, another backend for
+# pictures or for Keras, another project's packages, and the flags that drop assertions or print
+# warnings into the lessons.
+export JUPYTER_PREFER_ENV_PATH := 1
+export KERAS_BACKEND := tensorflow
+unexport JUPYTER_PATH MPLBACKEND PYTHONHOME PYTHONOPTIMIZE PYTHONPATH PYTHONWARNINGS
 
 help: ## list the commands (this)
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
 
 lab: environment ## open JupyterLab on 00_start_here (LAB_FLAGS="--no-browser --port 8899")
-	$(PY) -m jupyterlab --ServerApp.root_dir="$(CURDIR)" $(ROOT_FLAG) $(LAB_FLAGS) $(NOTEBOOK)
+	$(PY) -m jupyterlab --ServerApp.root_dir=. $(ROOT_FLAG) $(LAB_FLAGS) $(NOTEBOOK)
 
 test: environment ## run the unit tests and every notebook (TEST_FLAGS="-k 21" for a part)
 	$(PY) -m pytest $(TEST_FLAGS)
 
 notebooks: environment ## run the lessons and store their outputs (NB=21 for one, NB="21 22" for two)
-	$(PY) tests/execute_notebooks.py $(NB)
+	$(PY) tools/execute_notebooks.py $(NB)
+
+mutants: environment ## break helpers at random, see which tests notice (MUTANTS="--help" says more)
+	$(PY) tools/mutants.py $(MUTANTS)
 
 zoo: environment ## train the shipped models again, from the recipes in helpers/zoo.py
 	$(PY) -m helpers.zoo $(ZOO_FLAGS)
@@ -33,10 +43,10 @@ lock: ## compile requirements.txt from pyproject.toml (LOCK_FLAGS=--upgrade for 
 
 clean: ## remove .venv and what the tools leave behind
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis *.egg-info
-	find helpers tests notebooks -name __pycache__ -prune -exec rm -rf {} +
+	find helpers tools tests notebooks -name __pycache__ -prune -exec rm -rf {} +
 	find notebooks -name .ipynb_checkpoints -prune -exec rm -rf {} +
 
 environment:
 	@sh setup.sh
 
-.PHONY: help lab test notebooks zoo lint format lock clean environment
+.PHONY: help lab test notebooks mutants zoo lint format lock clean environment

@@ -1,8 +1,9 @@
 """How the suite runs notebooks: what nbval 0.11 leaves open is closed here.
 
 After a cell's time-out nbval marks the later cells as expected failures, and a cell that swallows
-the interrupt even passes. A kernel that dies is noticed only when the cell's time is up. Here each
-of them is a failure that says what happened, and a dead kernel says so within seconds.
+the interrupt even passes. A kernel that dies is noticed only when the cell's time is up. Pictures
+are never compared, so a page without its pictures passes. Here each of them is a failure that says
+what happened, and a dead kernel says so within seconds.
 """
 
 import os
@@ -19,6 +20,13 @@ from nbval.plugin import IPyNbCell
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's threads spin whatever one says
 os.environ.setdefault("TQDM_DISABLE", "1")  # text bars; a notebook's own bars are widgets
+
+# As in the Makefile, for whoever starts pytest by hand: kernels get this environment's Python, find
+# no backend chosen for other work, and do not drop the assertions that hold a lesson's claims.
+os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
+os.environ["KERAS_BACKEND"] = "tensorflow"
+for name in ("JUPYTER_PATH", "MPLBACKEND", "PYTHONOPTIMIZE", "PYTHONWARNINGS"):
+    os.environ.pop(name, None)
 
 POLL_SECONDS = 1.0
 _await_reply = RunningKernel.await_reply
@@ -47,11 +55,25 @@ def pytest_runtest_setup(item):
         pytest.fail("not run: an earlier cell of this notebook timed out", pytrace=False)
 
 
+def pictures(outputs) -> int:
+    """How many of a cell's outputs are pictures."""
+    return sum("image/png" in output.get("data", {}) for output in outputs)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item):
-    """A cell that timed out fails, also when it swallowed the interrupt and went on."""
+    """A cell fails that timed out, even if it went on, or that drew less than is stored."""
     result = yield
-    if isinstance(item, IPyNbCell) and item.parent.timed_out:
+    if not isinstance(item, IPyNbCell):
+        return result
+    if item.parent.timed_out:
         limit = item.config.option.nbval_cell_timeout
         pytest.fail(f"{item.name} ran longer than {limit:g} seconds", pytrace=False)
+    drawn, stored = pictures(item.test_outputs), pictures(item.cell.outputs)
+    if drawn < stored:
+        pytest.fail(
+            f"{item.name} drew {drawn} pictures and its page stores {stored}: a lesson calls "
+            "figures.use_style() before it draws, which makes pictures appear",
+            pytrace=False,
+        )
     return result

@@ -7,6 +7,7 @@
 # UV_TORCH_BACKEND=cpu   is passed on to uv: the small builds of PyTorch, without CUDA
 set -u
 cd "$(dirname "$0")" || exit 1
+target=${1:-}
 venv=.venv
 log=$venv/setup.log
 stamp=$venv/complete
@@ -22,14 +23,20 @@ fits() { # is this interpreter one that every package has a wheel for?
 
 # The stamp holds what the environment was made from: a changed file, a moved folder or an
 # interrupted installation does not match, and the installation runs again.
-wanted=$(pwd; cksum pyproject.toml requirements.txt) || fail "pyproject.toml or requirements.txt is missing"
-if [ "${1:-}" != tools ] && fits $venv/bin/python && [ "$(cat $stamp 2>/dev/null)" = "$wanted" ]; then
+wanted=$(pwd -P; cksum pyproject.toml requirements.txt) || fail "pyproject.toml or requirements.txt is missing"
+if [ "$target" != tools ] && fits $venv/bin/python && [ "$(cat $stamp 2>/dev/null)" = "$wanted" ]; then
     exit 0
 fi
 
+for place in . $venv; do
+    [ ! -e $place ] || [ -w $place ] || fail "cannot complete $venv: $(pwd -P) is not writable by you: ask its owner to run make once, or work in a copy of your own"
+done
+
 if ! { fits $venv/bin/python && $venv/bin/python -m pip --version >/dev/null 2>&1; }; then
     python= seen= novenv=
-    for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11}; do
+    set -- python3 python3.13 python3.12 python3.11
+    [ -z "${PYTHON:-}" ] || set -- "$PYTHON" # one word, whatever spaces it holds
+    for candidate in "$@"; do
         command -v "$candidate" >/dev/null 2>&1 || continue
         version=$("$candidate" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue
         if ! fits "$candidate"; then
@@ -55,7 +62,7 @@ if ! $venv/bin/python -m uv --version >/dev/null 2>&1; then
     $venv/bin/python -m pip install --quiet --disable-pip-version-check --retries 1 uv >$log 2>&1 ||
         fail "could not install the packages: is there a network? (uv did not arrive; details in $log)"
 fi
-[ "${1:-}" != tools ] || exit 0
+[ "$target" != tools ] || exit 0
 
 echo "setup: installing the packages into $venv (several GB; with UV_TORCH_BACKEND=cpu fewer)"
 install() { # compiled once here, or every kernel that imports TensorFlow compiles it again

@@ -6,8 +6,17 @@ import torch
 from torch import nn
 
 
-def conv_bn(channels_in: int, channels_out: int, kernel: int = 3, stride: int = 1) -> list:
-    """A convolution that keeps the size (at stride 1), and its batch normalisation."""
+def conv_bn(
+    channels_in: int, channels_out: int, kernel: int = 3, stride: int = 1
+) -> list[nn.Module]:
+    """A convolution without bias and its batch normalization (Ioffe and Szegedy 2015).
+
+    Maps [N, channels_in, H, W] -> [N, channels_out, H', W'], of the same size for an odd kernel at
+    stride 1, of half the size, rounded up, at stride 2.
+
+    >>> nn.Sequential(*conv_bn(1, 16, stride=2))(torch.zeros(2, 1, 28, 28)).shape
+    torch.Size([2, 16, 14, 14])
+    """
     return [
         nn.Conv2d(channels_in, channels_out, kernel, stride, padding=kernel // 2, bias=False),
         nn.BatchNorm2d(channels_out),
@@ -66,7 +75,13 @@ class TinyCNN(nn.Sequential):
 
 
 class ResidualBlock(nn.Module):
-    """relu(body(x) + shortcut(x)) with two 3x3 convolutions (He et al. 2016, figure 2)."""
+    """relu(body(x) + shortcut(x)) with two 3x3 convolutions (He et al. 2016, figure 2).
+
+    The shortcut passes x on, or fits its channels and size with a 1x1 convolution.
+
+    >>> ResidualBlock(16, 32, stride=2)(torch.zeros(2, 16, 28, 28)).shape
+    torch.Size([2, 32, 14, 14])
+    """
 
     def __init__(self, channels_in: int, channels_out: int, stride: int = 1):
         super().__init__()
@@ -125,6 +140,9 @@ class SensorRNN(nn.Module):
 
     The input is standardized inside the model with the training data's mean and deviation. On a
     device that streams, the mean is a running sum, so that one step needs no earlier input.
+
+    >>> SensorRNN(nn.GRU, units=8)(torch.zeros(2, 100, 6)).shape
+    torch.Size([2, 7])
     """
 
     def __init__(self, recurrent: type[nn.RNNBase], units: int = 32):

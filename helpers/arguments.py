@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import operator
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -34,11 +35,53 @@ def whole(name: str, given: object, least: int = 1, most: int | None = None) -> 
         value = operator.index(given)
     except TypeError:
         value = None
-    if value is None or isinstance(given, bool | np.bool_):
+    if value is None or is_bool(given):
         raise TypeError(f"{name} is {given!r}: pass a whole number, {limits}")
     if value < least or (most is not None and value > most):
         raise ValueError(f"{name} is {value}: choose a whole number, {limits}")
     return value
+
+
+def number(name: str, given: object, *, zero: bool = False) -> float:
+    """`given` as a finite float above zero, or from zero on; NumPy's numbers pass, bool does not.
+
+    >>> number("lr", np.float32(0.5))
+    0.5
+    >>> number("lr", 0)
+    Traceback (most recent call last):
+    ValueError: lr is 0: choose a finite number above 0
+    """
+    limits = "from 0 on" if zero else "above 0"
+    try:
+        value = None if is_bool(given) or isinstance(given, str | bytes) else float(given)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        value = None
+    if value is None:
+        raise TypeError(f"{name} is {given!r}: pass a finite number {limits}")
+    if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
+        raise ValueError(f"{name} is {given!r}: choose a finite number {limits}")
+    return value
+
+
+def function(name: str, given: object) -> Callable:
+    """`given`, which can be called; TypeError otherwise.
+
+    >>> function("loss", "mse")
+    Traceback (most recent call last):
+    TypeError: loss is 'mse': pass a function
+    """
+    if not callable(given):
+        raise TypeError(f"{name} is {given!r}: pass a function")
+    return given
+
+
+def is_bool(given: object) -> bool:
+    """Whether `given` is True or False, of Python, NumPy or torch, which all count as integers.
+
+    >>> is_bool(np.True_), is_bool(1)
+    (True, False)
+    """
+    return isinstance(given, bool) or "bool" in str(getattr(given, "dtype", ""))
 
 
 def pixels(images: object) -> np.ndarray:
@@ -47,12 +90,14 @@ def pixels(images: object) -> np.ndarray:
     >>> pixels(np.zeros((2, 28, 28), np.uint8)[:, ::-1]).shape
     (2, 28, 28)
     """
-    x = np.asarray(images)
-    if x.dtype != np.uint8:
+    if not hasattr(images, "dtype"):  # a list, or a picture
+        images = np.asarray(images)
+    if str(images.dtype).removeprefix("torch.") != "uint8":
         raise TypeError(
-            f"images have dtype {x.dtype}: pass the raw pixels as uint8 in 0..255, unscaled"
+            f"images have dtype {images.dtype}: pass the raw pixels as uint8 in 0..255, unscaled"
         )
-    if x.ndim != 3 or x.shape[1:] != (28, 28):
+    x = np.asarray(images)
+    if x.shape[1:] != (28, 28):
         raise ValueError(
             f"images have shape {x.shape}: expected [N, 28, 28]; for one use image[None]"
         )

@@ -1,433 +1,725 @@
-"""Checks of the exercises of part 1."""
+"""Checks of the exercises of part 1.
+
+A solution may have options after its `*`: they make it one of the mistakes that its check knows.
+"""
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
-from helpers.checks import NotYet, attempt, exercise
+from helpers.exercises import Answer, NotYet, as_array, exercise, show
+from helpers.mistakes import compare
+
+# --- 11 Neural network math -------------------------------------------------------------------
 
 
-@exercise("11.1")
-def _(tanh_slope) -> None:
+def tanh_slope(h):
+    return 1 - h**2
+
+
+@exercise(
+    "11.1",
+    tanh_slope,
+    {
+        "h is the output already: do not take its tanh again": lambda h: 1 - np.tanh(h) ** 2,
+        "that is the slope of the sigmoid, from its output": lambda h: h * (1 - h),
+        "the output stands squared in the slope": lambda h: 1 - h,
+        "the output stands squared in the slope, not as |h|": lambda h: 1 - np.abs(h),
+        "the sign is wrong: tanh rises everywhere": lambda h: h**2 - 1,
+        "that is the slope of the slope": lambda h: -2 * h,
+    },
+)
+def check_tanh_slope(answer: Answer) -> None:
+    """An array of the shape of h."""
     h = np.array([[0.5, -0.5, 0.0], [0.9, -0.2, 0.99]])
-    result = attempt(tanh_slope, h)
-    if np.shape(result) != h.shape:
-        raise NotYet(f"expected the shape {h.shape}, got {np.shape(result)}")
-    if np.allclose(result, 1 - h**2):
-        return
-    if np.allclose(result, 1 - np.tanh(h) ** 2):
-        raise NotYet("h is the output already: do not take its tanh again")
-    if np.allclose(result, h * (1 - h)):
-        raise NotYet("that is the slope of the sigmoid, from its output")
-    if np.allclose(result, 1 - np.abs(h)) or np.allclose(result, 1 - h):
-        raise NotYet("the output stands squared in the slope")
-    raise NotYet(f"h = 0.5 gave {float(np.ravel(result)[0]):.4f}, expected 0.75")
+    compare(answer, [(h,), (np.linspace(-0.8, 0.6, 4),), (h.reshape(3, 1, 2) / 2,)])
 
 
-@exercise("11.2")
-def _(smoothed_loss) -> None:
-    logits = np.array([[2.0, 0.0, -1.0], [0.5, 1.5, 0.0]])
-    labels, epsilon = np.array([0, 2]), 0.1
-    log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
-    right, mean, total = log_p[[0, 1], labels], log_p.mean(1), log_p.sum(1)
-    expected = -((1 - epsilon) * right + epsilon * mean)
-    result = attempt(smoothed_loss, logits, labels, epsilon)
-    if np.ndim(result) != 0:
-        raise NotYet(f"one number is asked for, the mean over the rows, not {np.shape(result)}")
-    if not np.isclose(result, expected.mean()):
-        others = -((1 - epsilon) * right + epsilon * (total - right) / 2)
-        if np.isclose(result, -right.mean()):
-            raise NotYet("that is the loss without smoothing: epsilon has no effect")
-        if np.isclose(result, others.mean()):
-            raise NotYet("epsilon is spread over all K classes, the right one included")
-        if np.isclose(result, -((1 - epsilon) * right + epsilon * total).mean()):
-            raise NotYet("each class gets epsilon / K: divide by the number of classes")
-        if np.isclose(result, expected.sum()):
-            raise NotYet("that is the sum over the rows: take the mean")
-        raise NotYet(f"expected {expected.mean():.4f} for three classes, got {float(result):.4f}")
-    with np.errstate(all="ignore"):
-        large = attempt(smoothed_loss, np.array([[1000.0, 0.0]]), np.array([0]), epsilon)
-    if not np.isclose(large, 50.0):
-        raise NotYet(f"logits 1000 and 0 gave {large}, expected 50: subtract the largest logit")
+def log_softmax(z, largest=lambda z: z.max(1, keepdims=True)):
+    z = z - largest(z)
+    return z - np.log(np.exp(z).sum(1, keepdims=True))
 
 
-@exercise("11.3")
-def _(adamw) -> None:
-    import torch
-
-    rate, decay, start = 0.01, 0.5, np.array([1.0, -2.0, 0.5])
-    theirs = torch.tensor(start, requires_grad=True)
-    update = torch.optim.AdamW([theirs], lr=rate, weight_decay=decay)
-    coupled = torch.tensor(start, requires_grad=True)
-    l2 = torch.optim.Adam([coupled], lr=rate, weight_decay=decay)
-    ours, state = start.copy(), {}
-    for step in range(10):
-        g = np.array([0.3, -1.0, 0.01 * (step - 4)])
-        theirs.grad, coupled.grad = torch.tensor(g), torch.tensor(g)
-        update.step()
-        l2.step()
-        given = ours.copy()
-        new = attempt(adamw, ours, g, state, rate, decay)
-        if not np.array_equal(ours, given):
-            raise NotYet("the weight that was passed in has changed: return a new array")
-        ours = np.asarray(new)
-        if np.shape(ours) != (3,):
-            raise NotYet(f"return the new weight, of shape (3,), not {np.shape(ours)}")
-    if np.allclose(ours, theirs.detach(), atol=1e-9):
-        return
-    if np.allclose(ours, coupled.detach(), atol=1e-7):
-        raise NotYet("that is Adam with L2: keep the decay out of the gradient")
-    if not state:
-        raise NotYet("state is still empty: m, s and t have to survive from step to step")
-    raise NotYet(
-        f"after ten steps the weights are {ours.round(4)}, torch.optim.AdamW has "
-        f"{theirs.detach().numpy().round(4)}; look at the bias corrections and at rate * decay"
-    )
+def smoothed_loss(
+    logits,
+    labels,
+    epsilon,
+    *,
+    log_p=log_softmax,
+    others=lambda log_p, right: log_p.mean(1),
+    add=np.mean,
+):
+    log_p = log_p(logits)
+    right = log_p[np.arange(len(labels)), labels]
+    return float(-add((1 - epsilon) * right + epsilon * others(log_p, right)))
 
 
-@exercise("12.1")
-def _(separable_cost) -> None:
-    for c_in, c_out, k, h, w in ((16, 32, 3, 14, 14), (8, 24, 5, 10, 6)):
-        result = attempt(separable_cost, c_in, c_out, k, h, w)
-        if not isinstance(result, tuple | list) or len(result) != 2:
-            raise NotYet(f"return two numbers, (parameters, MACs), not {result!r}")
-        depthwise, mixing = c_in * k**2, c_in * c_out
-        right = depthwise + mixing
-        params, macs = result
-        if (params, macs) == (right, right * h * w):
-            continue
-        if (macs, params) == (right, right * h * w):
-            raise NotYet("the numbers are right and trade places: parameters first, then MACs")
-        if params == right:
-            raise NotYet(f"the parameters are right; each is used at {h} x {w} places")
-        hints = {
-            c_in * c_out * k**2: "that is the full convolution, which the block replaces",
-            depthwise: "the 1x1 convolution that mixes the maps is missing",
-            mixing: "the depthwise convolution is missing",
-            c_in * c_in * k**2 + mixing: "depthwise: each map has one kernel, groups = c_in",
-            depthwise + mixing * k**2: "the mixing convolution is 1x1, not k x k",
-            c_out * k**2 + mixing: "the depthwise convolution comes first: it runs on c_in maps",
-            right + c_in + c_out: "leave the biases out: bias=False",
-        }
-        raise NotYet(
-            f"{c_in} -> {c_out} maps, {k}x{k}, {h}x{w}: "
-            + hints.get(params, f"you returned {params} parameters, expected {right}")
-        )
+@exercise(
+    "11.2",
+    smoothed_loss,
+    {
+        "that is the loss without smoothing: epsilon has no effect": dict(epsilon=0.0),
+        "epsilon is spread over all K classes, the right one included": dict(
+            others=lambda log_p, right: (log_p.sum(1) - right) / (log_p.shape[1] - 1)
+        ),
+        "the right class gets epsilon / K, too, on top of its 1 - epsilon": dict(
+            others=lambda log_p, right: (log_p.sum(1) - right) / log_p.shape[1]
+        ),
+        "each class gets epsilon / K: divide by the number of classes": dict(
+            others=lambda log_p, right: log_p.sum(1)
+        ),
+        "every class gets epsilon / K, not only the right one": dict(
+            others=lambda log_p, right: right / log_p.shape[1]
+        ),
+        "that is the sum over the rows: take the mean": dict(add=np.sum),
+        "the sign is wrong: the loss is -log p": dict(add=lambda rows: -np.mean(rows)),
+        "subtract the largest logit of each row before exp": dict(
+            log_p=lambda z: log_softmax(z, largest=lambda z: 0)
+        ),
+        "subtract the largest logit of each row, not that of the whole batch": dict(
+            log_p=lambda z: log_softmax(z, largest=np.max)
+        ),
+        "do not take the logarithm of p, which may be 0: log p = z - log(sum(exp(z)))": dict(
+            log_p=lambda z: np.log(np.exp(log_softmax(z)))
+        ),
+    },
+)
+def check_smoothed_loss(answer: Answer) -> None:
+    """One number, the mean over the rows."""
+    two = np.array([[2.0, 0.0, -1.0], [0.5, 1.5, 0.0]])
+    five = np.array([[0.3, -2.0, 1.0, 4.0, 0.0]] * 3) * [[1], [0.1], [-2]]
+    cases = [
+        (two, np.array([0, 2]), 0.1),
+        (five, np.array([3, 0, 2]), 0.3),
+        (five, np.array([3, 0, 2]), 0.0),
+        (np.array([[800.0, 798.0], [-1.0, 2.0]]), np.array([0, 0]), 0.1),
+        (np.array([[1000.0, 0.0], [0.0, -5.0]]), np.array([0, 0]), 0.1),
+        (np.array([[-1000.0, 1000.0, -1000.0]]), np.array([1]), 0.4),
+    ]
+    compare(answer, cases, advice="look at each class's target; compute log p without forming p")
 
 
-@exercise("12.2")
-def _(average_kernel) -> None:
-    for channels, size in ((3, 2), (5, 3)):
-        result = np.asarray(attempt(average_kernel, channels, size))
-        shape = (channels, 1, size, size)
-        if result.shape == (channels, channels, size, size):
-            raise NotYet(f"with groups={channels} each kernel reads one map: the shape is {shape}")
-        if result.shape != shape:
-            raise NotYet(f"the shape is {result.shape}, expected {shape}")
-        if np.allclose(result, 1):
-            raise NotYet("ones give the sum of the window: divide by the number of its pixels")
-        if np.allclose(result, 1 / size):
-            raise NotYet(f"a window of {size} x {size} has {size**2} pixels, not {size}")
-        if np.allclose(result, 1 / (channels * size**2)):
-            raise NotYet("the mean is over one map's window, not over the channels")
-        if not np.allclose(result, 1 / size**2):
-            raise NotYet(f"every pixel of the window contributes 1/{size**2} to the mean")
-        if result.dtype != np.float32:
-            raise NotYet(f"the values are right; the dtype is {result.dtype}, expected float32")
+def adamw(
+    w,
+    g,
+    state,
+    rate,
+    decay,
+    beta1=0.9,
+    beta2=0.999,
+    epsilon=1e-8,
+    *,
+    shrink=lambda w, rate, decay: w * (1 - rate * decay),
+    coupled=False,
+    correct=lambda average, beta, t: average / (1 - beta**t),
+    root=lambda s, epsilon: np.sqrt(s) + epsilon,
+):
+    g = g + decay * w if coupled else g
+    w = w if coupled else shrink(w, rate, decay)
+    t = state["t"] = state.get("t", 0) + 1
+    state["m"] = beta1 * state.get("m", 0.0) + (1 - beta1) * g
+    state["s"] = beta2 * state.get("s", 0.0) + (1 - beta2) * g**2
+    m, s = correct(state["m"], beta1, t), correct(state["s"], beta2, t)
+    return w - rate * m / root(s, epsilon)
 
 
-@exercise("12.3")
-def _(fourier_correlate) -> None:
-    from scipy.signal import convolve2d, correlate2d
+def ten_steps(step, start, rate, decay, *more):
+    """The weights after each of ten steps, [10, ...], with `more` = beta1, beta2, epsilon."""
+    w, state, path = start, {}, []
+    for t in range(10):
+        g = np.resize([0.3, -1.0, 0.01 * (t - 4), 2e-8], start.shape)  # the last: near epsilon
+        w = as_array(step(w, g, state, rate, decay, *more), "the new weight")
+        if w.shape != start.shape:
+            raise NotYet(f"return the new weight, of shape {start.shape}, not {w.shape}")
+        path.append(w)
+    return np.array(path)
 
+
+@exercise(
+    "11.3",
+    adamw,
+    {
+        "that is Adam with L2: keep the decay out of the gradient": dict(coupled=True),
+        "the decay is missing: w shrinks by rate * decay of itself": dict(decay=0.0),
+        "the weight shrinks by rate * decay, not by decay": dict(
+            shrink=lambda w, rate, decay: w * (1 - decay)
+        ),
+        "shrink the weight first, and then take Adam's step": (
+            lambda w, g, state, rate, decay, *more: (
+                adamw(w, g, state, rate, 0.0, *more) * (1 - rate * decay)
+            )
+        ),
+        "the bias corrections are missing: divide m by 1 - beta1**t, s by 1 - beta2**t": dict(
+            correct=lambda average, beta, t: average
+        ),
+        "t counts from 1: in the first step, 1 - beta**0 is 0": dict(
+            correct=lambda average, beta, t: average / np.subtract(1, beta ** (t - 1))
+        ),
+        "epsilon stands beside the root, not under it": dict(root=lambda s, e: np.sqrt(s + e)),
+        "m, s and t have to survive in state from step to step": (
+            lambda w, g, state, *more: adamw(w, g, {}, *more)
+        ),
+        "beta1, beta2 and epsilon are arguments: use them": dict(
+            beta1=0.9, beta2=0.999, epsilon=1e-8
+        ),
+    },
+)
+def check_adamw(answer: Answer) -> None:
+    """The new weight, an array of the shape of w."""
+    w = np.array([1.0, -2.0, 0.5, 0.2])
+    cases = [
+        (w, 0.01, 0.5),
+        (w, 0.2, 0.3, 0.6, 0.8, 0.1),
+        (w.reshape(2, 2), 0.1, 0.0, 0.5, 0.9, 1e-3),
+    ]
+    advice = "look at the bias corrections and at rate * decay"
+    compare(answer, cases, "the weight in ten steps", run=ten_steps, advice=advice)
+
+
+# --- 12 CNN math ------------------------------------------------------------------------------
+
+
+def separable_cost(
+    c_in,
+    c_out,
+    kernel,
+    height,
+    width,
+    *,
+    depthwise=lambda c_in, c_out, k: c_in * k**2,
+    mixing=lambda c_in, c_out, k: c_in * c_out,
+    places=lambda height, width, k: height * width,
+    biases=0,
+):
+    weights = depthwise(c_in, c_out, kernel) + mixing(c_in, c_out, kernel)
+    return weights + biases * (c_in + c_out), weights * places(height, width, kernel)
+
+
+@exercise(
+    "12.1",
+    separable_cost,
+    {
+        "the numbers trade places: parameters first, then MACs": (
+            lambda *a: separable_cost(*a)[::-1]
+        ),
+        "the parameters are right; each is used at height x width places": dict(
+            places=lambda height, width, k: 1
+        ),
+        "the parameters are right; there are height x width places, not height**2": dict(
+            places=lambda height, width, k: height**2
+        ),
+        "with 'same' padding there are as many places as pixels": dict(
+            places=lambda height, width, k: (height - k + 1) * (width - k + 1)
+        ),
+        "that is the full convolution, which the block replaces": dict(
+            depthwise=lambda c, o, k: 0, mixing=lambda c, o, k: c * o * k**2
+        ),
+        "the 1x1 convolution that mixes the maps is missing": dict(mixing=lambda c, o, k: 0),
+        "the depthwise convolution is missing": dict(depthwise=lambda c, o, k: 0),
+        "depthwise: each map has one kernel, groups = c_in": dict(
+            depthwise=lambda c, o, k: c * c * k**2
+        ),
+        "the depthwise convolution comes first: it runs on c_in maps": dict(
+            depthwise=lambda c, o, k: o * k**2
+        ),
+        "a kernel has k x k weights, not k": dict(depthwise=lambda c, o, k: c * k),
+        "the mixing convolution is 1x1, not k x k": dict(mixing=lambda c, o, k: c * o * k**2),
+        "leave the biases out: bias=False": dict(biases=1),
+    },
+)
+def check_separable_cost(answer: Answer) -> None:
+    """Two ints, (parameters, MACs)."""
+    compare(answer, [(16, 32, 3, 14, 14), (8, 24, 5, 10, 6)], "parameters, MACs")
+
+
+def average_kernel(channels, size):
+    return np.full((channels, 1, size, size), 1 / size**2, np.float32)
+
+
+@exercise(
+    "12.2",
+    average_kernel,
+    {
+        "ones give the sum of the window: divide by the number of its pixels": (
+            lambda c, size: np.ones((c, 1, size, size))
+        ),
+        "a window has size x size pixels, not size": lambda c, size: size * average_kernel(c, size),
+        "the mean is over one map's window, not over the channels": (
+            lambda c, size: average_kernel(c, size) / c
+        ),
+        "with groups = channels each kernel reads one map: the second size is 1": (
+            lambda c, size: average_kernel(c, size).repeat(c, axis=1)
+        ),
+    },
+)
+def check_average_kernel(answer: Answer) -> None:
+    """A float32 array [channels, 1, size, size]."""
+    advice = "every pixel of the window contributes 1 / size**2 to the mean"
+    compare(answer, [(3, 2), (5, 3), (1, 4)], "the kernel", advice=advice)
+
+
+def fourier_correlate(
+    x, w, *, image=np.positive, kernel=np.conj, flip=1, real=np.real, first=0.0, cut=True
+):
+    product = image(np.fft.fft2(x)) * kernel(np.fft.fft2(w[::flip, ::flip], x.shape))
+    y, (H, W), (kh, kw) = real(np.fft.ifft2(product)), x.shape, w.shape
+    top, left = int(first * (kh - 1)), int(first * (kw - 1))
+    return y[top : top + H - kh + 1, left : left + W - kw + 1] if cut else y
+
+
+def as_if_even(x, w):
+    product = np.fft.rfft2(x) * np.conj(np.fft.rfft2(w, x.shape))
+    return np.fft.irfft2(product)[: x.shape[0] - w.shape[0] + 1, : x.shape[1] - w.shape[1] + 1]
+
+
+@exercise(
+    "12.3",
+    fourier_correlate,
+    {
+        "cut away the windows that went round the edge: keep H - kh + 1 by W - kw + 1": dict(
+            cut=False
+        ),
+        "that is the convolution: conjugate the kernel's transform to undo a flip": dict(
+            kernel=np.positive, first=1.0
+        ),
+        "that is the convolution, cut at its end: conjugate the kernel's transform": dict(
+            kernel=np.positive
+        ),
+        "you cut at the wrong end: the complete windows come first": dict(first=1.0),
+        "the complete windows come first: they begin at row 0, column 0": dict(first=0.5),
+        "conjugate the kernel's transform, not the image's": dict(
+            image=np.conj, kernel=np.positive
+        ),
+        "with a flipped kernel, the complete windows begin at row kh - 1, column kw - 1": dict(
+            flip=-1, kernel=np.positive
+        ),
+        "the absolute value loses the sign: take the real part": dict(
+            real=lambda y: np.abs(y.real)
+        ),
+        "tell irfft2 the shape of the image: else it assumes an even width": as_if_even,
+    },
+)
+def check_fourier_correlate(answer: Answer) -> None:
+    """An array [H - kh + 1, W - kw + 1]."""
     draw = np.random.default_rng(123)
-    for size, kernel in (((8, 12), (3, 4)), ((9, 7), (2, 5))):
-        x, w = draw.standard_normal(size), draw.standard_normal(kernel)
-        result = np.asarray(attempt(fourier_correlate, x, w))
-        expected = correlate2d(x, w, "valid")
-        (height, width), around = expected.shape, np.fft.fft2(x) * np.conj(np.fft.fft2(w, size))
-        if result.shape == size:
-            raise NotYet(f"cut away the windows that went round the edge: keep {height} x {width}")
-        if result.shape != expected.shape:
-            raise NotYet(
-                f"the shape is {result.shape}, expected {expected.shape}: H - kh + 1, W - kw + 1"
+    sizes = ((8, 12), (3, 4)), ((9, 7), (4, 3)), ((5, 5), (1, 5)), ((6, 3), (6, 3))
+    cases = [tuple(draw.standard_normal(size) for size in pair) for pair in sizes]
+    compare(answer, cases, advice="compare with scipy.signal.correlate2d(x, w, 'valid')")
+
+
+# --- 13 RNN math ------------------------------------------------------------------------------
+
+
+def forget_bias(steps, kept):
+    gate = kept ** (1 / steps)
+    return math.log(gate / (1 - gate))
+
+
+@exercise(
+    "13.1",
+    forget_bias,
+    {
+        "that is the gate itself: which b has sigmoid(b) equal to it?": (
+            lambda steps, kept: kept ** (1 / steps)
+        ),
+        "the inverse of the sigmoid is asked for, not the sigmoid": (
+            lambda steps, kept: 1 / (1 + math.exp(-(kept ** (1 / steps))))
+        ),
+        "the inverse of the sigmoid is log(f / (1 - f)), not log(f)": (
+            lambda steps, kept: math.log(kept) / steps
+        ),
+        "the sign is wrong: log(f / (1 - f)), and an open gate has b > 0": (
+            lambda steps, kept: -forget_bias(steps, kept)
+        ),
+        "this keeps the share in a single step: the gate acts `steps` times": dict(steps=1),
+        "the gate multiplies: take a root of `kept`, not an equal loss in each step": (
+            lambda steps, kept: forget_bias(1, 1 - (1 - kept) / steps)
+        ),
+        "log(steps) is a rule of thumb: here the share `kept` matters, too": (
+            lambda steps, kept: math.log(steps)
+        ),
+        "log(steps - 1) is a rule of thumb: here the share `kept` matters, too": (
+            lambda steps, kept: math.log(steps - 1)
+        ),
+        "that is an approximation for many steps: invert the sigmoid of the gate": (
+            lambda steps, kept: math.log(-steps / math.log(kept))
+        ),
+        "use the natural logarithm: it inverts the exponential in the sigmoid": (
+            lambda steps, kept: forget_bias(steps, kept) / math.log(10)
+        ),
+    },
+)
+def check_forget_bias(answer: Answer) -> None:
+    """One number, the bias."""
+    compare(answer, [(100, 0.5), (10, 0.9), (50, 0.1), (2, 0.3)], advice="first find the gate")
+
+
+def sigmoid(v):
+    return 1 / (1 + np.exp(-v))
+
+
+def gru_reset_before(
+    x,
+    h,
+    W_ih,
+    W_hh,
+    b,
+    *,
+    order="rzn",
+    turn=np.transpose,
+    candidate=lambda x_n, b_n, r, h, W: x_n + b_n + (r * h) @ W,
+    blend=lambda z, h, n: z * h + (1 - z) * n,
+):
+    x_r, x_z, x_n = (np.split(x @ W_ih.T, 3, axis=1)[order.index(k)] for k in "rzn")
+    W_r, W_z, W_n = (turn(np.split(W_hh, 3)[order.index(k)]) for k in "rzn")
+    b_r, b_z, b_n = (np.split(b, 3)[order.index(k)] for k in "rzn")
+    r, z = sigmoid(x_r + b_r + h @ W_r), sigmoid(x_z + b_z + h @ W_z)
+    return blend(z, h, np.tanh(candidate(x_n, b_n, r, h, W_n)))
+
+
+@exercise(
+    "13.2",
+    gru_reset_before,
+    {
+        "that is the reset after the product, as in gru_cell: reset h first": dict(
+            candidate=lambda x_n, b_n, r, h, W: x_n + b_n + r * (h @ W)
+        ),
+        "the bias stands outside of the reset, and the reset comes before the product": dict(
+            candidate=lambda x_n, b_n, r, h, W: x_n + r * (h @ W + b_n)
+        ),
+        "the reset acts on h alone: the bias stands outside": dict(
+            candidate=lambda x_n, b_n, r, h, W: x_n + r * b_n + (r * h) @ W
+        ),
+        "the reset acts on h alone: input and bias stand outside": dict(
+            candidate=lambda x_n, b_n, r, h, W: r * (x_n + b_n) + (r * h) @ W
+        ),
+        "the reset gate is missing: the candidate sees r * h, not h": dict(
+            candidate=lambda x_n, b_n, r, h, W: x_n + b_n + h @ W
+        ),
+        "the candidate sees r * h, not (1 - r) * h": dict(
+            candidate=lambda x_n, b_n, r, h, W: x_n + b_n + ((1 - r) * h) @ W
+        ),
+        "the bias of the candidate is missing: it belongs to all three": dict(
+            candidate=lambda x_n, b_n, r, h, W: x_n + (r * h) @ W
+        ),
+        "the bias is missing: it belongs to all three gates": (
+            lambda x, h, W_ih, W_hh, b: gru_reset_before(x, h, W_ih, W_hh, 0 * b)
+        ),
+        "z and 1 - z are swapped: z keeps the old state here": dict(
+            blend=lambda z, h, n: (1 - z) * h + z * n
+        ),
+        "the stack begins with r, then z: Keras's order is the other one": dict(order="zrn"),
+        "the recurrent product is h @ W_hh.T: a row of W_hh makes one output": dict(
+            turn=np.positive
+        ),
+    },
+)
+def check_gru_reset_before(answer: Answer) -> None:
+    """The next h, an array [N, hidden]."""
+    draw, cases = np.random.default_rng(3), []
+    for n, inputs, hidden in ((4, 2, 3), (1, 3, 2)):
+        h3 = 3 * hidden
+        shapes = (n, inputs), (n, hidden), (h3, inputs), (h3, hidden), (h3,)
+        cases.append(tuple(draw.standard_normal(shape) for shape in shapes))
+    compare(answer, cases, "the new state", advice="the candidate sees W_hn (r * h)")
+
+
+def split_people(subjects, held, generator):
+    out = np.isin(subjects, generator.choice(np.unique(subjects), held, replace=False))
+    return np.flatnonzero(~out), np.flatnonzero(out)
+
+
+def _split(result: object, subjects: np.ndarray, held: int) -> frozenset[int]:
+    """The people in the test rows; NotYet if the two parts are no split by person."""
+    if not isinstance(result, tuple | list) or len(result) != 2:
+        raise NotYet(f"return two arrays, the training rows and the test rows, not {show(result)}")
+    if any(isinstance(rows, tuple) for rows in result):
+        raise NotYet("np.where and np.nonzero return a tuple: take its [0]")
+    if any(str(getattr(rows, "dtype", "")) in ("bool", "torch.bool") for rows in result):
+        raise NotYet("row numbers are asked for, not masks: np.flatnonzero turns one into them")
+    training, testing = (as_array(rows, "two arrays of row numbers") for rows in result)
+    if training.ndim != 1 or testing.ndim != 1:
+        raise NotYet(f"row numbers of shape {training.shape} and {testing.shape}: each is a list")
+    if any(rows.dtype.kind == "f" and rows.size for rows in (training, testing)):
+        raise NotYet(f"row numbers are whole: these arrays hold {training.dtype}")
+    rows = sorted([*training.tolist(), *testing.tolist()])
+    outside = [row for row in rows if not 0 <= row < len(subjects)]
+    if outside:
+        raise NotYet(f"row {outside[-1]:g} does not exist: return places, not names of people")
+    people, others = (set(subjects[part.astype(int)].tolist()) for part in (testing, training))
+    if people & others:
+        raise NotYet("one person stands in both parts: draw people, not windows")
+    if rows != list(range(len(subjects))):
+        raise NotYet("every window belongs to one of the two parts, once")
+    if len(people) != held and len(others) == held:
+        raise NotYet("the two parts are swapped: training first, then the people held out")
+    if len(people) != held:
+        raise NotYet(f"held={held}: {len(people)} people are in the test part")
+    return frozenset(people)
+
+
+@exercise("13.3", split_people, {})
+def check_split_people(answer: Answer) -> None:
+    """Two arrays of row numbers, (training, testing)."""
+    for subjects in (
+        np.array([12, 12, 3, 40, 3, 12, 7, 40, 40, 7, 3, 25]),
+        np.array([-2, 900, 5, 5, -2, 0, 900, 61, 0, 33]),
+    ):
+        everyone, drawn = set(subjects.tolist()), set()
+        for seed in range(200):
+            held = 1 + seed % 4
+            people, again = (
+                _split(answer(subjects, held, np.random.default_rng(seed)), subjects, held)
+                for _ in range(2)
             )
-        if np.iscomplexobj(result):
-            raise NotYet("the result is complex: use rfft2 and irfft2, or take the real part")
-        if np.allclose(result, expected):
-            continue
-        without = np.fft.ifft2(np.fft.fft2(x) * np.fft.fft2(w, size)).real[:height, :width]
-        if np.allclose(result, convolve2d(x, w, "valid")) or np.allclose(result, without):
-            raise NotYet("that is the convolution: conjugate the kernel's transform to undo a flip")
-        if np.allclose(result, np.fft.ifft2(around).real[-height:, -width:]):
-            raise NotYet("you cut at the wrong end: the complete windows come first")
-        even = np.fft.irfft2(np.fft.rfft2(x) * np.conj(np.fft.rfft2(w, size)))[:height, :width]
-        if even.shape == result.shape and np.allclose(result, even):
-            raise NotYet(
-                f"an image {size[1]} wide: tell irfft2 the shape, it assumes an even width"
-            )
-        raise NotYet(f"largest difference to correlate2d: {np.abs(result - expected).max():.2g}")
+            if again != people:
+                raise NotYet("the same seed gave another split: draw from the generator")
+            drawn.add(people)
+        if set().union(*drawn) != everyone:
+            ever = sorted(set().union(*drawn))
+            raise NotYet(f"only {ever} were ever held out: draw from all the people")
+        pairs = sum(len(people) == 2 for people in drawn)
+        if pairs < 0.6 * math.comb(len(everyone), 2):
+            raise NotYet(f"50 draws of two people gave {pairs} pairs: each person is drawn freely")
 
 
-@exercise("13.1")
-def _(forget_bias) -> None:
-    for steps, kept in ((100, 0.5), (10, 0.9), (50, 0.1)):
-        result = attempt(forget_bias, steps, kept)
-        gate = kept ** (1 / steps)
-        right = np.log(gate / (1 - gate))
-        if np.ndim(result) != 0:
-            raise NotYet(f"one number is asked for, not an array of shape {np.shape(result)}")
-        if np.isclose(result, right, rtol=1e-3):
-            continue
-        if np.isclose(result, gate, rtol=1e-3):
-            raise NotYet("that is the gate itself: which b has sigmoid(b) equal to it?")
-        if np.isclose(result, 1 / (1 + np.exp(-gate)), rtol=1e-3):
-            raise NotYet("you applied the sigmoid to the gate: it is the inverse that is asked for")
-        if np.isclose(result, -right, rtol=1e-3):
-            raise NotYet("the sign is wrong: log(f / (1 - f)), and an open gate has b > 0")
-        if np.isclose(result, np.log(kept / (1 - kept)), rtol=1e-3, atol=1e-9):
-            raise NotYet("this keeps the share in a single step: the gate acts `steps` times")
-        if np.isclose(result, np.log(steps), rtol=0.02):
-            raise NotYet("log(steps) is the rule of thumb: here the share `kept` matters too")
-        raise NotYet(f"steps={steps}, kept={kept}: you returned {result:.4f}, expected {right:.4f}")
+# --- 14 Training a baseline -------------------------------------------------------------------
 
 
-def _gru_reset_before(x, h, W_ih, W_hh, b, *, keep="z", order="rzn", reset="before"):
-    """The GRU of exercise 13.2, and with other arguments the mistakes that its check knows."""
-
-    def sigmoid(v):
-        return 1 / (1 + np.exp(-v))
-
-    inputs = dict(zip(order, np.split(x @ W_ih.T + b, 3, axis=1), strict=True))
-    matrices = dict(zip(order, np.split(W_hh, 3), strict=True))
-    r, z = (sigmoid(inputs[k] + h @ matrices[k].T) for k in "rz")
-    if reset == "before":
-        recurrent = (r * h) @ matrices["n"].T
-    else:
-        recurrent = h @ matrices["n"].T * (r if reset == "after" else 1)
-    n = np.tanh(inputs["n"] + recurrent)
-    return z * h + (1 - z) * n if keep == "z" else (1 - z) * h + z * n
+def labeled(labels, answers):
+    return np.unique(labels)
 
 
-@exercise("13.2")
-def _(gru_reset_before) -> None:
-    draw = np.random.default_rng(3)
-    shapes = ((4, 2), (4, 3), (9, 2), (9, 3), (9,))
-    given = [draw.standard_normal(shape) for shape in shapes]
-    result = np.asarray(attempt(gru_reset_before, *[array.copy() for array in given]))
-    if result.shape != (4, 3):
-        raise NotYet(f"x [4, 2] and h [4, 3] gave the shape {result.shape}: expected (4, 3)")
-    right = _gru_reset_before(*given)
-    if np.allclose(result, right, atol=1e-5):
-        return
-    mistakes = (
-        (dict(reset="after"), "that is the reset after the product, as in gru_cell: reset h first"),
-        (dict(reset="none"), "the reset gate is missing: the candidate sees r * h, not h"),
-        (dict(keep="1-z"), "z and 1 - z are swapped: z keeps the old state here"),
-        (dict(order="zrn"), "the stack begins with r, then z: Keras's order is the other one"),
-    )
-    for options, hint in mistakes:
-        if np.allclose(result, _gru_reset_before(*given, **options), atol=1e-5):
-            raise NotYet(hint)
-    if np.allclose(result, _gru_reset_before(*given[:4], 0 * given[4]), atol=1e-5):
-        raise NotYet("the bias is missing: it belongs to all three gates")
-    raise NotYet(
-        f"the first new state is {result[0].round(3).tolist()}, "
-        f"expected {right[0].round(3).tolist()}"
-    )
+def up_to_largest(labels, answers):
+    return range(max(labels) + 1)
 
 
-@exercise("13.3")
-def _(split_people) -> None:
-    subjects = np.array([12, 12, 3, 40, 3, 12, 7, 40, 40, 7, 3, 25])
-    drawn = set()
-    for seed in range(30):
-        held = 1 + seed % 3
-        result = attempt(split_people, subjects.copy(), held, np.random.default_rng(seed))
-        if not isinstance(result, tuple | list) or len(result) != 2:
-            raise NotYet("return two arrays: the training rows and the test rows")
-        training, testing = (np.asarray(rows) for rows in result)
-        if training.dtype == bool or testing.dtype == bool:
-            raise NotYet("row numbers are asked for, not masks: np.flatnonzero turns one into them")
-        if training.dtype.kind not in "iu" or testing.dtype.kind not in "iu":
-            raise NotYet(f"row numbers are whole: these arrays hold {training.dtype}")
-        rows = sorted([*training.tolist(), *testing.tolist()])
-        if rows and rows[-1] >= len(subjects):
-            raise NotYet(f"row {rows[-1]} does not exist: return places, not names of people")
-        people = set(subjects[testing].tolist())
-        if people & set(subjects[training].tolist()):
-            raise NotYet("one person stands in both parts: draw people, not windows")
-        if rows != list(range(len(subjects))):
-            raise NotYet("every window belongs to one of the two parts, once")
-        if held == 1 and len(people) == len(set(subjects.tolist())) - 1:
-            raise NotYet("the two parts are swapped: training first, then the people held out")
-        if len(people) != held:
-            raise NotYet(f"held={held}: {len(people)} people are in the test part")
-        again = attempt(split_people, subjects.copy(), held, np.random.default_rng(seed))
-        if not np.array_equal(np.sort(again[1]), np.sort(testing)):
-            raise NotYet("the same seed gave another split: draw from the generator")
-        drawn |= people
-    if drawn != set(subjects.tolist()):
-        raise NotYet(f"only {sorted(drawn)} were ever held out: draw from all the people")
+def balanced_accuracy(labels, answers, *, classes=labeled, add=np.mean):
+    recalls = [np.mean(answers[labels == k] == k) for k in classes(labels, answers)]
+    return float(add(recalls))
 
 
-@exercise("14.1")
-def _(balanced_accuracy) -> None:
-    labels = np.array([0, 0, 0, 0, 0, 1, 1, 3])
-    answers = np.array([0, 0, 0, 1, 2, 1, 0, 3])
-    result = attempt(balanced_accuracy, labels, answers)
-    if np.ndim(result) != 0:
-        raise NotYet(f"one number is asked for, not an array of shape {np.shape(result)}")
-    recalls = [3 / 5, 1 / 2, 1]
-    if np.isclose(result, np.mean(recalls)):
-        return
-    if np.isclose(result, 5 / 8):
-        raise NotYet("that is the plain accuracy: average over the classes, not over the examples")
-    if np.isclose(result, sum(recalls) / 4) or np.isnan(result):
-        raise NotYet("class 2 never occurs among the labels: average the others without it")
-    if np.isclose(result, [9 / 4 / 3, 9 / 4 / 4]).any():
-        raise NotYet("that is the mean precision: divide by the row sums, not the column sums")
-    raise NotYet(
-        f"labels {labels.tolist()} and answers {answers.tolist()} gave {result:.4f}, expected 0.7"
-    )
+@exercise(
+    "14.1",
+    balanced_accuracy,
+    {
+        "that is the plain accuracy: average over the classes, not over the examples": (
+            lambda labels, answers: np.mean(labels == answers)
+        ),
+        "0 / 0 is no number: leave out a class that never occurs among the labels": dict(
+            classes=up_to_largest
+        ),
+        "a class that never occurs among the labels must not count, not even as 0": dict(
+            classes=up_to_largest, add=lambda recalls: np.nansum(recalls) / len(recalls)
+        ),
+        "a class that occurs only among the answers must not count": dict(
+            classes=np.union1d, add=lambda recalls: np.nansum(recalls) / len(recalls)
+        ),
+        "that is the mean precision: divide by the row sums, not the column sums": (
+            lambda labels, answers: balanced_accuracy(answers, labels)
+        ),
+        "that is the sum of the recalls: take their mean": dict(add=np.sum),
+        "that is the lowest recall: take the mean": dict(add=np.min),
+    },
+)
+def check_balanced_accuracy(answer: Answer) -> None:
+    """One number, in 0..1."""
+    cases = [
+        (np.array([0, 0, 0, 0, 0, 1, 1, 3]), np.array([0, 0, 0, 1, 2, 1, 0, 3])),
+        (np.array([4, 1, 1, 1, 4, 2]), np.array([1, 1, 1, 2, 4, 5])),
+        (np.array([2, 2, 2, 2]), np.array([2, 0, 2, 2])),
+    ]
+    compare(answer, cases, advice="average the recall of each class that occurs")
 
 
-@exercise("14.2")
-def _(images_needed) -> None:
-    for p, h in ((0.9, 0.01), (0.5, 0.05), (0.98, 0.003)):
-        result = attempt(images_needed, p, h)
-        exact = 1.96**2 * p * (1 - p) / h**2
-        if result == np.ceil(exact):
-            continue
-        if result in (np.floor(exact), round(exact)):
-            raise NotYet(f"p={p}, h={h}: {result} images leave it a little too wide; round up")
-        if np.isclose(result, exact):
-            raise NotYet("the formula is right; images are whole, so round up")
-        if np.isclose(result, p * (1 - p) / h**2, rtol=0.01, atol=1):
-            raise NotYet("the factor 1.96 is missing: one standard deviation covers only 68%")
-        if np.isclose(result, exact / 4, rtol=0.01, atol=1):
-            raise NotYet("h is the half-width: the interval reaches from p - h to p + h")
-        if np.isclose(result, np.sqrt(exact), rtol=0.01, atol=1):
-            raise NotYet("n stands under a square root: square both sides when you solve for it")
-        raise NotYet(f"p={p}, h={h}: you returned {result}, expected {int(np.ceil(exact))}")
+def images_needed(p, h, *, z=1.96, whole=math.ceil):
+    return whole(z**2 * p * (1 - p) / h**2)
 
 
-@exercise("14.3")
-def _(erase) -> None:
+@exercise(
+    "14.2",
+    images_needed,
+    {
+        "rounded down, the interval is a little too wide: round up": dict(whole=math.floor),
+        "rounded to the nearest, the interval may be too wide: round up": dict(whole=round),
+        "the formula is right; images are whole, so round up": dict(whole=float),
+        "that is one image more than suffices: round up, and no further": dict(
+            whole=lambda n: math.ceil(n) + 1
+        ),
+        "the factor 1.96 is missing: one standard deviation covers only 68%": dict(z=1),
+        "the factor 1.96 stands squared when you solve for n": dict(z=math.sqrt(1.96)),
+        "h is the half-width: the interval reaches from p - h to p + h": (
+            lambda p, h: images_needed(p, 2 * h)
+        ),
+        "n stands under a square root: square both sides when you solve for it": dict(
+            whole=lambda n: math.ceil(math.sqrt(n))
+        ),
+        "the variance is p (1 - p), not p": lambda p, h: math.ceil(1.96**2 * p / h**2),
+    },
+)
+def check_images_needed(answer: Answer) -> None:
+    """One int, the number of images."""
+    cases = [(0.9, 0.01), (0.5, 0.05), (0.98, 0.004), (0.2, 0.02)]
+    compare(answer, cases, advice="solve for n, and round up to an int")
+
+
+def erase(x, generator):
     import torch
 
-    def draw(seed):
-        return attempt(erase, x, torch.Generator().manual_seed(seed))
+    top, left = torch.randint(0, 21, (2, len(x), 1), generator=generator)
+    rows, columns = torch.arange(28) - top, torch.arange(28) - left
+    rows, columns = (rows >= 0) & (rows < 8), (columns >= 0) & (columns < 8)
+    return torch.where(rows[:, None, :, None] & columns[:, None, None, :], 0, x)
 
-    x = torch.ones(64, 1, 28, 28)
-    result = draw(0)
-    if not torch.is_tensor(result) or result.shape != x.shape:
-        raise NotYet(f"return a tensor of shape {tuple(x.shape)}, like the batch")
-    if not bool((x == 1).all()):
-        raise NotYet("the batch that was passed in has changed: work on a copy, x.clone()")
-    if not torch.equal(result, draw(0)):
-        raise NotYet("the same seed gave another result: pass generator=generator to every draw")
+
+def _corners(result: object, x) -> np.ndarray:
+    """The top-left corner of the erased square of each image, int [N, 2]; NotYet if it is none."""
+    import torch
+
+    if not (torch.is_tensor(result) and result.shape == x.shape and result.is_floating_point()):
+        raise NotYet(f"return a float tensor of shape {tuple(x.shape)}, not {show(result)}")
     erased = (result == 0)[:, 0]
-    if bool(((result != 0) & (result != 1)).any()) or not bool(erased.any((1, 2)).all()):
+    if not bool(torch.where(erased[:, None], 0, x).equal(result.detach().to(x.dtype))):
         raise NotYet("the pixels of one square become 0, and all others stay as they are")
-    boxes = set()
-    for image in erased:
-        rows, columns = (torch.unique(index).tolist() for index in image.nonzero(as_tuple=True))
-        if len(rows) != 8 or len(columns) != 8 or int(image.sum()) != 64:
-            raise NotYet(
-                f"one image lost {int(image.sum())} pixels in {len(rows)} rows and {len(columns)} "
-                "columns, not 8x8: the corner must lie in 0..20"
-            )
-        boxes.add((rows[0], columns[0]))
-    if len(boxes) == 1:
-        raise NotYet("every image lost the same square: draw one corner for each image")
-    corners = np.array([box for seed in range(40) for box in _corners(draw(seed))])
-    if corners.max(0).min() < 20 or corners.min(0).max() > 0:
+    sides = erased.any(2).numpy(), erased.any(1).numpy()  # which rows, which columns: [N, 28]
+    first = np.stack([side.argmax(1) for side in sides], axis=1)
+    last = np.stack([27 - side[:, ::-1].argmax(1) for side in sides], axis=1)
+    lost = erased.sum((1, 2)).numpy()
+    wrong = (lost != 64) | (last - first != 7).any(1)
+    if wrong.any():
+        (high, wide), count = (last - first + 1)[wrong][0], lost[wrong][0]
         raise NotYet(
-            f"the corners range over {corners.min(0)} to {corners.max(0)}, and 0..20 is possible: "
-            "the upper end of torch.randint is not drawn"
+            f"one image lost {count} pixels, in {high} rows and {wide} columns, not 8x8: erase one "
+            "square, whose corner lies in 0..20"
+        )
+    return first
+
+
+@exercise("14.3", erase, {})
+def check_erase(answer: Answer) -> None:
+    """A float tensor of the shape of x, and one 8x8 square of each image is 0."""
+    import torch
+
+    x = 0.1 + 0.8 * torch.rand(64, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+
+    def draw(seed, x=x):
+        return _corners(answer(x, torch.Generator().manual_seed(seed)), x)
+
+    draw(0, x[:3])
+    first = draw(0)
+    if not np.array_equal(first, draw(0)):
+        raise NotYet("the same seed gave another result: pass generator=generator to every draw")
+    if len(np.unique(first, axis=0)) == 1:
+        raise NotYet("every image lost the same square: draw one corner for each image")
+    if np.array_equal(first, draw(1)):
+        raise NotYet("another seed gave the same squares: draw from the generator that is passed")
+    corners = np.concatenate([draw(seed) for seed in range(25)])
+    if any(set(column.tolist()) != set(range(21)) for column in corners.T):
+        raise NotYet(
+            f"the corners range over {corners.min(0)} to {corners.max(0)}, and all of 0..20 is "
+            "possible: the upper end of torch.randint is not drawn"
         )
     if np.abs(np.corrcoef(corners.T)[0, 1]) > 0.5:
         raise NotYet("row and column are drawn together: draw two independent numbers")
 
 
-def _corners(images) -> list[tuple[int, int]]:
-    """The top-left corner of the zeros in each image [N, 1, H, W]."""
-    return [tuple((image[0] == 0).nonzero().amin(0).tolist()) for image in images]
+# --- 15 Costs and budgets ---------------------------------------------------------------------
 
 
-@exercise("15.1")
-def _(battery_days) -> None:
-    import math
-
-    for wh, sleep, awake, seconds, per_hour in (
-        (0.675, 1e-5, 0.044, 0.018, 60),
-        (5, 1e-3, 2, 9, 90),
-    ):
-        result = attempt(battery_days, wh, sleep, awake, seconds, per_hour)
-        share = seconds * per_hour / 3600
-        days = wh / (share * awake + (1 - share) * sleep) / 24
-        if np.ndim(result) == 0 and math.isclose(result, days, rel_tol=1e-6):
-            continue
-        if np.isclose(result, 24 * days):
-            raise NotYet("those are hours: a day has 24 of them")
-        if np.isclose(result, days / 3600):
-            raise NotYet("a watt-hour is 3,600 joules: mind the unit of the battery")
-        if np.isclose(result, wh / (share * awake + sleep) / 24, rtol=1e-6):
-            raise NotYet("while it is awake it is not asleep: weigh the sleeping power, too")
-        if np.isclose(result, wh / (share * awake) / 24):
-            raise NotYet("it draws sleep_watts between the answers")
-        raise NotYet(
-            f"{wh} Wh, {sleep} W, {awake} W, {seconds} s, {per_hour} an hour gave {result}, "
-            f"expected {days:.4g} days"
-        )
+def battery_days(watt_hours, sleep_watts, awake_watts, seconds, per_hour, *, hour=3600):
+    awake = seconds * per_hour / hour
+    return watt_hours / (awake * awake_watts + (1 - awake) * sleep_watts) / 24
 
 
-@exercise("15.2")
-def _(busy_batch) -> None:
-    import math
-
-    cases = ((784, 300, 80e9, 20e9, 4), (100, 100, 70e9, 10e9, 1), (1000, 10, 50e9, 2.5e9, 1))
-    cases += ((64, 64, 80e9, 10e9, 4),)  # exactly on the edge: no batch is large enough
-    for n, m, peak, bandwidth, size in cases:
-        result = attempt(busy_batch, n, m, peak, bandwidth, size)
-        cost = peak / bandwidth * size
-        gain = n * m - cost * (n + m)
-        expected = math.ceil(cost * n * m / gain) if gain > 0 else math.inf
-        if result == expected:
-            continue
-        if gain <= 0:
-            raise NotYet(
-                f"{n} -> {m} at {peak / bandwidth:g} MAC per byte: no batch is large enough, since "
-                "inputs and outputs grow with it; return math.inf"
-            )
-        if np.isclose(result, cost * n * m / gain) or result == math.floor(cost * n * m / gain):
-            raise NotYet(
-                "a batch is a whole number, and the next smaller one still waits: round up"
-            )
-        if result == math.ceil(cost):
-            raise NotYet("that leaves out the inputs and outputs, which grow with the batch")
-        raise NotYet(f"{n} -> {m}, {size} bytes a value: {result}, expected a batch of {expected}")
+@exercise(
+    "15.1",
+    battery_days,
+    {
+        "those are hours: a day has 24 of them": lambda *a: battery_days(*a) * 24,
+        "a watt-hour is 3,600 joules: mind the unit": lambda *a: battery_days(*a) / 3600,
+        "an hour has 3,600 seconds: which share of it is the device awake?": dict(hour=1),
+        "an hour has 3,600 seconds, not 60": dict(hour=60),
+        "it wakes per_hour times an hour": dict(per_hour=1),
+        "it draws sleep_watts between the answers": dict(sleep_watts=0.0),
+        "while it is awake it is not asleep: weigh the sleeping power, too": (
+            lambda wh, sleep, awake, *rest: battery_days(wh, sleep, awake + sleep, *rest)
+        ),
+        "the two powers are swapped": (
+            lambda wh, sleep, awake, *rest: battery_days(wh, awake, sleep, *rest)
+        ),
+    },
+)
+def check_battery_days(answer: Answer) -> None:
+    """One number, the days."""
+    cases = [(0.675, 1e-5, 0.044, 0.018, 60), (5, 1e-3, 2, 9, 90), (40, 0.3, 0.5, 120, 7)]
+    compare(answer, cases, advice="find the mean power first")
 
 
-@exercise("15.3")
-def _(largest_payload) -> None:
-    for macs, device, server, uplink, trip in (
+def busy_batch(n, m, peak, bandwidth, bytes_per_value, *, whole=math.ceil, never=True, ends=None):
+    cost = peak / bandwidth * bytes_per_value
+    gain = n * m - cost * (n + m if ends is None else ends(n, m))
+    return math.inf if never and gain <= 0 else whole(cost * n * m / gain)
+
+
+@exercise(
+    "15.2",
+    busy_batch,
+    {
+        "no batch is large enough where inputs and outputs alone keep the layer waiting: return "
+        "math.inf": dict(never=False),
+        "the next smaller batch still waits: round up": dict(whole=math.floor),
+        "a batch is a whole number: round up": dict(whole=float),
+        "that leaves out the inputs and outputs, which grow with the batch": dict(
+            ends=lambda n, m: 0
+        ),
+        "the layer writes its m outputs, too": dict(ends=lambda n, m: n),
+        "the layer reads its n inputs, too": dict(ends=lambda n, m: m),
+        "each value has bytes_per_value bytes": dict(bytes_per_value=1),
+    },
+)
+def check_busy_batch(answer: Answer) -> None:
+    """One int, or math.inf."""
+    cases = [
+        (784, 300, 80e9, 20e9, 4),
+        (100, 100, 70e9, 10e9, 1),
+        (300, 40, 30e9, 8e9, 2),
+        (5, 3, 29e9, 16e9, 1),
+        (1000, 10, 50e9, 2.5e9, 1),  # inputs and outputs alone keep it waiting
+        (64, 64, 80e9, 10e9, 4),  # exactly on the edge
+    ]
+    compare(answer, cases, advice="set the intensity of a batch of b to the ridge, solve for b")
+
+
+def largest_payload(
+    macs, device_rate, server_rate, uplink, round_trip, *, at_least=lambda b: max(0.0, b), bits=8
+):
+    return at_least((macs / device_rate - macs / server_rate - round_trip) * uplink / bits)
+
+
+@exercise(
+    "15.3",
+    largest_payload,
+    {
+        "where the server is late even with nothing to send, return 0.0": dict(at_least=float),
+        "where the server is late even with nothing to send, return 0.0, not the size of what is "
+        "missing": dict(at_least=abs),
+        "those are bits: a byte has eight": dict(bits=1),
+        "a byte has eight bits: divide by 8, once": dict(bits=64),
+        "the round trip takes time, too": dict(round_trip=0.0),
+        "the round trip is there and back already: it counts once": (
+            lambda *a: largest_payload(*a[:-1], 2 * a[-1])
+        ),
+        "the server has to compute as well": dict(server_rate=math.inf),
+    },
+)
+def check_largest_payload(answer: Answer) -> None:
+    """One number, the bytes."""
+    cases = [
         (50e6, 72e6, 30e12, 6e6, 0.06),
         (2e9, 1e9, 4e9, 8e6, 0.1),
+        (2e9, 1e9, 4e9, 50, 0.1),  # a radio that reaches far
         (1.3e6, 72e6, 30e12, 6e6, 0.06),
-    ):
-        result = attempt(largest_payload, macs, device, server, uplink, trip)
-        seconds = macs / device - macs / server - trip
-        expected = max(0.0, seconds * uplink / 8)
-        if np.isclose(result, expected, rtol=1e-6):
-            continue
-        if seconds < 0:
-            raise NotYet("here the server is late even with nothing to send: return 0.0")
-        if np.isclose(result, seconds * uplink):
-            raise NotYet("those are bits: a byte has eight")
-        if np.isclose(result, (macs / device - macs / server) * uplink / 8):
-            raise NotYet("the round trip takes time, too")
-        if np.isclose(result, (macs / device - trip) * uplink / 8, rtol=1e-6):
-            raise NotYet("the server has to compute as well")
-        raise NotYet(f"{macs:g} MACs gave {result} bytes, expected {expected:.6g}")
+    ]
+    compare(answer, cases, advice="the time for sending is what the device needs longer")

@@ -4,36 +4,34 @@ from __future__ import annotations
 
 import numpy as np
 
-from helpers.checks import NotYet, attempt, exercise
+from helpers.exercises import Answer, exercise
+from helpers.mistakes import compare
 
 
-@exercise("00.1")
-def _(to_int8) -> None:
-    pixels = np.array([[0, 1, 127], [128, 200, 255]], np.uint8)
-    given = pixels.copy()
-    result = np.asarray(attempt(to_int8, pixels))
-    if not np.array_equal(pixels, given):
-        raise NotYet("the pixels that were passed in have changed; leave them and return new ones")
-    expected = given.astype(int) - 128
-    if result.shape != expected.shape:
-        raise NotYet(f"the result has shape {result.shape}, the pixels {expected.shape}")
-    if np.array_equal(result, expected):
-        if result.dtype != np.int8:
-            raise NotYet(f"the values are right, but the dtype is {result.dtype}, not int8")
-        return
-    if result.dtype.kind == "f" and np.allclose(result, given / 255, atol=1e-6):
-        raise NotYet("that is the real value r; the file wants q = r / scale + zero_point")
-    if np.array_equal(result.astype(np.uint8), given - np.uint8(128)) and result.min() >= 0:
-        raise NotYet(
-            "pixel 0 became 128: uint8 has no negative numbers, so 0 - 128 wrapped around. "
-            "Widen the dtype before you subtract"
-        )
-    if np.array_equal(result, given.astype(np.int8)):
-        raise NotYet("pixel 200 became -56: a cast to int8 wraps beyond 127. Subtract first")
-    if result.shape == expected.shape and np.array_equal(result, np.clip(given, 0, 127)):
-        raise NotYet("bright pixels were clipped to 127: shift by the zero point instead")
-    wrong = np.argwhere(result != expected)[0]
-    raise NotYet(
-        f"pixel {given[tuple(wrong)]} became {result[tuple(wrong)]}, expected "
-        f"{expected[tuple(wrong)]}: q = r / scale + zero_point with r = pixel / 255"
-    )
+def to_int8(pixels):
+    return (pixels.astype(int) - 128).astype(np.int8)
+
+
+@exercise(
+    "00.1",
+    to_int8,
+    {
+        "that is the real value r; the file wants q = r / scale + zero_point": lambda p: p / 255,
+        "pixel 0 became 128: uint8 has no negative numbers, so 0 - 128 wrapped around. Widen the "
+        "dtype before you subtract": lambda p: p - np.uint8(128),
+        "pixel 200 became -56: a cast to int8 wraps beyond 127. Subtract first": (
+            lambda p: p.astype(np.int8)
+        ),
+        "bright pixels were clipped to 127: shift by the zero point instead": (
+            lambda p: p.clip(0, 127)
+        ),
+        "the zero point is -128, not -127": lambda p: (p.astype(int) - 127).clip(-128, 127),
+        "the sign is wrong: add the zero point, which is -128": lambda p: 128 - p.astype(int),
+    },
+)
+def check_to_int8(answer: Answer) -> None:
+    """An int8 array of the shape of the pixels."""
+    some = np.array([[0, 1, 127], [128, 200, 255]], np.uint8)
+    every = np.arange(256, dtype=np.uint8)
+    cases = [(some,), (every,), (every.reshape(4, 8, 8),)]
+    compare(answer, cases, advice="q = r / scale + zero_point with r = pixel / 255")

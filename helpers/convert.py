@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 from torch import nn
 
 from helpers.arguments import one_of, pixels
+from helpers.keras_start import import_keras
 from helpers.qat import LSQ
 from helpers.quiet import quiet_converter
-from helpers.twins import import_keras, keras_twin
+from helpers.runtime import IMAGE_SHAPE, as_array, read_tflite
+from helpers.twins import keras_twin
 
 MODES = ("float32", "float16", "dynamic", "int8", "int16x8")
+INTEGER = ("int8", "int16x8")
+
+_converting = threading.RLock()  # TensorFlow traces and converts one model at a time
 
 
 def to_tflite(model_or_keras, mode: str, calibration: np.ndarray | None = None) -> bytes:
     """A .tflite file with a batch of 1, as bytes, from a PyTorch model of the course or from Keras.
+
+    model_or_keras: what `helpers.twins.keras_twin` takes, or a keras.Model with one float32 input.
+    Several threads may convert; they wait for one another.
 
     mode, and what is stored and computed:
     "float32": everything in float32.
@@ -31,64 +41,63 @@ def to_tflite(model_or_keras, mode: str, calibration: np.ndarray | None = None) 
     brightest to 255, so that the input's range is [0, 1]: scale 1/255, zero point -128.
     A quantization-aware model of 8 bits (helpers.qat, folded) converts to "int8" without: the file
     holds its learned steps.
-    Raises ValueError, TypeError; RuntimeError with the converter's own words if it fails.
+
+    Raises ValueError for an unknown mode, a model or module that cannot become such a file, missing
+    or empty calibration, and calibration beside learned steps; TypeError for what is no model, a
+    module without a Keras twin, and calibration that is not a uint8 array; RuntimeError with the
+    converter's own words if it fails.
+
+    >>> from helpers.models import build
+    >>> content = to_tflite(build("LeNet300"), "float32")
+    >>> content[4:8], round(len(content) / 4e3)  # a header, and 266,610 numbers of 4 bytes
+    (b'TFL3', 267)
     """
     one_of("mode", mode, MODES)
-    integer = mode in ("int8", "int16x8")
-    learned = isinstance(model_or_keras, nn.Module) and any(
-        isinstance(module, LSQ) for module in model_or_keras.modules()
-    )
-    if learned and (mode != "int8" or calibration is not None):
-        raise ValueError(
-            "the model has learned its ranges: convert it with mode 'int8' and without calibration"
-        )
-    if integer and calibration is None and not learned:
+    learned = has_learned_ranges(model_or_keras)
+    rows = calibration_for(mode, calibration, learned)
+    with _converting:
+        model = as_keras(model_or_keras)
+        check_input(model, mode)
+        function = traced(model, mode)
+        with quiet_converter(mode):
+            content = converter(function, mode, rows).convert()
+    if learned:
+        check_integers(content)
+    return content
+
+
+def has_learned_ranges(model: object) -> bool:
+    """Whether the model is quantization-aware: its quantizers know the range of every tensor."""
+    return isinstance(model, nn.Module) and any(isinstance(m, LSQ) for m in model.modules())
+
+
+def calibration_for(mode: str, calibration: np.ndarray | None, learned: bool) -> np.ndarray | None:
+    """The rows on which the converter measures ranges; None if it needs none, or has them."""
+    if learned:
+        if mode != "int8" or calibration is not None:
+            raise ValueError(
+                "the model has learned its ranges: convert it with mode 'int8' and without "
+                "calibration"
+            )
+        return None
+    if mode not in INTEGER:
+        return None
+    if calibration is None:
         raise ValueError(
             f"mode {mode!r} needs calibration: pass some training images, for example "
             "calibration=helpers.data.fashion_mnist('train').images[:200]"
         )
-    rows = calibration_rows(calibration) if integer and not learned else None
-    keras = import_keras()
-    import tensorflow as tf
-
-    model = keras_twin(model_or_keras) if isinstance(model_or_keras, nn.Module) else model_or_keras
-    if not isinstance(model, keras.Model):
-        raise TypeError(f"model is a {type(model).__name__}: pass a PyTorch or a Keras model")
-    shape = model.inputs[0].shape[1:]
-    if integer and shape != (28, 28, 1):
-        raise ValueError(
-            f"mode {mode!r} is for image models, and this one reads {shape}: a recurrent network "
-            "becomes an integer one by converting a single time step; or choose another mode"
-        )
-
-    function = tf.function(lambda x: model(x, training=False)).get_concrete_function(
-        tf.TensorSpec((1, *shape), tf.float32, name=model.inputs[0].name)
-    )
-    with quiet_converter(mode):
-        converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
-        if mode != "float32":
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        if mode == "float16":
-            converter.target_spec.supported_types = [tf.float16]
-        if learned:  # without a representative data set the converter reads the fake-quantize nodes
-            converter.inference_input_type = converter.inference_output_type = tf.int8
-        elif integer:
-            ops, dtype = {
-                "int8": ("TFLITE_BUILTINS_INT8", tf.int8),
-                "int16x8": (
-                    "EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8",
-                    tf.int16,
-                ),
-            }[mode]
-            converter.target_spec.supported_ops = [tf.lite.OpsSet[ops]]
-            converter.inference_input_type = converter.inference_output_type = dtype
-            converter.representative_dataset = lambda: ([row[None]] for row in rows)
-        return converter.convert()
+    return calibration_rows(calibration)
 
 
 def calibration_rows(images: np.ndarray) -> np.ndarray:
-    """uint8 [N, 28, 28] -> float32 [N, 28, 28, 1] that reaches from exactly 0 to exactly 1."""
-    images = pixels(images)
+    """uint8 [N, 28, 28] -> float32 [N, 28, 28, 1] that reaches from exactly 0 to exactly 1.
+
+    >>> rows = calibration_rows(np.full((2, 28, 28), 102, np.uint8))
+    >>> rows.min(), rows.max(), rows[1, 27, 27, 0]
+    (np.float32(0.0), np.float32(1.0), np.float32(0.4))
+    """
+    images = pixels(as_array("calibration", images))
     if len(images) == 0:
         raise ValueError("calibration holds no image: pass at least one, better a few hundred")
     images = np.array(images)
@@ -97,17 +106,108 @@ def calibration_rows(images: np.ndarray) -> np.ndarray:
     return images[..., None] / np.float32(255)
 
 
+def as_keras(model: object):
+    """The keras.Model itself, or the twin of a PyTorch model."""
+    if isinstance(model, nn.Module):
+        return keras_twin(model)
+    if not isinstance(model, import_keras().Model):
+        raise TypeError(f"model is a {type(model).__name__}: pass a PyTorch or a Keras model")
+    return model
+
+
+def check_input(model, mode: str) -> None:
+    """ValueError unless the Keras model reads one float32 tensor of a known shape."""
+    inputs = getattr(model, "inputs", None)
+    if not inputs:
+        raise ValueError(
+            f"the Keras model {model.name} does not say what it reads: begin it with "
+            "keras.Input(shape), as a Sequential or a functional model"
+        )
+    if len(inputs) != 1:
+        raise ValueError(f"the Keras model has {len(inputs)} inputs: a file reads one")
+    batch, *shape = inputs[0].shape
+    if batch not in (None, 1) or None in shape:
+        raise ValueError(
+            f"the Keras model reads {inputs[0].shape}: only its batch may be unknown, and a file "
+            "has a batch of 1; begin it with keras.Input(shape), all sizes given"
+        )
+    if inputs[0].dtype != "float32":
+        raise ValueError(
+            f"the Keras model reads {inputs[0].dtype}: a file reads float32, images as pixels / "
+            "255; begin it with a float32 keras.Input, without a Rescaling from 0..255"
+        )
+    if mode in INTEGER and tuple(shape) != IMAGE_SHAPE:
+        raise ValueError(
+            f"mode {mode!r} is for models that read images {IMAGE_SHAPE}, and this one reads "
+            f"{tuple(shape)}: choose another mode; a recurrent network becomes an integer one by "
+            "converting a single time step"
+        )
+
+
+def traced(model, mode: str):
+    """The Keras model as one TensorFlow function of a batch of 1, in float32 throughout."""
+    import tensorflow as tf
+
+    start = model.inputs[0]
+    spec = tf.TensorSpec((1, *start.shape[1:]), tf.float32, name=start.name)
+    with quiet_converter(mode):
+        function = tf.function(lambda x: model(x, training=False)).get_concrete_function(spec)
+    for operation in function.graph.get_operations():
+        for tensor in operation.outputs:
+            if tensor.dtype.is_floating and tensor.dtype != tf.float32:
+                raise ValueError(
+                    f"{operation.name} computes in {tensor.dtype.name}: build the Keras model "
+                    "with dtype='float32' layers, and let `mode` choose what the file holds"
+                )
+    return function
+
+
+def converter(function, mode: str, rows: np.ndarray | None):
+    """TensorFlow's converter, set for the mode. rows: what it measures ranges on.
+
+    Without them it reads the fake-quantize nodes of a quantization-aware model.
+    """
+    import tensorflow as tf
+
+    settings = tf.lite.TFLiteConverter.from_concrete_functions([function])
+    if mode != "float32":
+        settings.optimizations = [tf.lite.Optimize.DEFAULT]
+    if mode == "float16":
+        settings.target_spec.supported_types = [tf.float16]
+    if mode in INTEGER:
+        dtype = tf.int8 if mode == "int8" else tf.int16
+        settings.inference_input_type = settings.inference_output_type = dtype
+    if rows is not None:
+        operations = tf.lite.OpsSet.TFLITE_BUILTINS_INT8
+        if mode == "int16x8":
+            operations = tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+        settings.target_spec.supported_ops = [operations]
+        settings.representative_dataset = lambda: ([row[None]] for row in rows)
+    return settings
+
+
+def check_integers(content: bytes) -> None:
+    """ValueError if something in the file computes in floating point: it had no quantizer."""
+    from ai_edge_litert.schema_py_generated import TensorType
+
+    floats = [t.name.decode() for t in graph_of(content)[1].tensors if t.type == TensorType.FLOAT32]
+    if floats:
+        raise ValueError(
+            f"{floats[0]} stays in floating point, because a quantizer is missing: put one where "
+            "helpers.qat.insert_quantizers does, at the input, and after each layer and each sum"
+        )
+
+
 def with_signature(content: bytes) -> bytes:
     """The same .tflite model with a signature "serving_default", from "input" to "output".
 
     ai-edge-quantizer calibrates through a signature, and the files of to_tflite have none.
-    Raises ValueError if the model has several inputs or outputs.
+    Raises ValueError for bytes that are no .tflite model, or one with several inputs or outputs.
     """
     from ai_edge_litert.schema_py_generated import SignatureDefT, TensorMapT
     from ai_edge_litert.tools import flatbuffer_utils
 
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
-    graph = model.subgraphs[0]
+    model, graph = graph_of(content)
     if len(graph.inputs) != 1 or len(graph.outputs) != 1:
         raise ValueError(
             f"the model has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs: "
@@ -117,3 +217,17 @@ def with_signature(content: bytes) -> bytes:
     outputs = [TensorMapT("output", int(graph.outputs[0]))]
     model.signatureDefs = [SignatureDefT(inputs, outputs, "serving_default", 0)]
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def graph_of(content: bytes) -> tuple:
+    """A .tflite model as an object, and its only graph; ValueError for damaged bytes."""
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    content = read_tflite(content)
+    try:
+        model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+        return model, model.subgraphs[0]
+    except Exception as error:  # the parser has no error of its own
+        raise ValueError(
+            f"the model ({len(content)} bytes) is damaged; convert the model again ({error})"
+        ) from error

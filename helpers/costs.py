@@ -1,27 +1,28 @@
-"""What a model costs: parameters, multiply-accumulates and bytes, counted on its graph."""
+"""What a model costs: parameters, multiply-accumulates and bytes, counted as it runs once."""
 
 from __future__ import annotations
 
-import operator
+import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
 
-if TYPE_CHECKING:
-    from torch import Tensor, fx, nn
+import torch
+from torch import UntypedStorage, nn
 
-# Operations that a deployed runtime fuses into the one before, or runs in place: they need no
-# second buffer when nothing reads their input afterwards. Modules, functions and methods by name.
+from helpers.arguments import whole
+from helpers.recorder import NoRule, Step, record
+
 # fmt: off
+# Operations that a deployed runtime fuses into the one before, or runs in place: they need no
+# second buffer when nothing reads their input afterwards. Layers, functions and methods by name.
 IN_PLACE = {
-    "relu", "relu_", "relu6", "hardtanh", "hardswish", "hardsigmoid", "silu", "sigmoid", "tanh",
+    "relu", "relu6", "hardtanh", "hardswish", "hardsigmoid", "silu", "sigmoid", "tanh",
     "leakyrelu", "leaky_relu", "elu", "gelu", "clamp", "batchnorm1d", "batchnorm2d", "batch_norm",
     "dropout", "dropout1d", "dropout2d", "identity", "flatten", "unflatten", "reshape",
-    "contiguous",
+    "contiguous", "lsq",
 }
-
-
 # fmt: on
+_LOCK = threading.Lock()  # a model that is counted is not itself meanwhile
 
 
 @dataclass(frozen=True)
@@ -45,149 +46,125 @@ class Cost:
     peak_activation_bytes: int
 
 
-def _run_graph(model: nn.Module, input_shape: Iterable[int]) -> dict[fx.Node, object]:
-    """The nodes of the model's graph in execution order, with their values for zeros."""
-    import torch
-    from torch import fx, nn
-
+def _steps(model: nn.Module, input_shape: Iterable[int]) -> list[Step]:
+    """What runs for one input of zeros: of the weights' dtype, or indices if it wants those."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"model is a {type(model).__name__}: pass a PyTorch nn.Module")
+    kind = type(model).__name__
+    if any(isinstance(m, torch.jit.ScriptModule) for m in model.modules()):
+        raise ValueError(f"{kind} is compiled: pass the nn.Module that it was made from")
+    if any(isinstance(p, nn.parameter.UninitializedTensorMixin) for p in model.parameters()):
+        raise ValueError(f"{kind} has layers without weights yet: run it once on a real input")
     try:
-        shape = tuple(operator.index(size) for size in input_shape)
+        shape = tuple(whole("a size in input_shape", size) for size in input_shape)
     except TypeError as error:
         raise TypeError(f"input_shape {input_shape!r}: pass integers, e.g. (1, 28, 28)") from error
-    if not shape or min(shape) < 1:
-        raise ValueError(
-            f"input_shape {shape}: pass one size or more, without the batch, each >= 1"
-        )
+    if not shape:
+        raise ValueError("input_shape (): pass one size or more, without the batch")
 
-    class Tracer(fx.Tracer):  # leaves: torch's own layers, and layers derived from those counted
-        def is_leaf_module(self, module: nn.Module, name: str) -> bool:
-            return isinstance(module, _counted_layers()) or super().is_leaf_module(module, name)
-
-    like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
-    training = [module for module in model.modules() if module.training]
-    try:
-        root = nn.Sequential(model.eval())  # so that a single layer, too, is a node of a graph
-        graph = fx.GraphModule(root, Tracer().trace(root))
-        run = fx.Interpreter(graph, garbage_collect_values=False)  # keeps all values in run.env
-        run.extra_traceback = False  # its explanation of an error imports for many seconds
-        with torch.no_grad():
-            run.run(torch.zeros(1, *shape, dtype=like.dtype, device=like.device))
-    except Exception as error:  # whatever the model's own code raises
-        name, reason = type(model).__name__, str(error).strip().partition("\n")[0]
-        raise ValueError(f"{name} refuses one input of shape {shape}: {reason}") from error
-    finally:
-        for module in training:
-            module.training = True
-    return {node: run.env.get(node) for node in graph.graph.nodes}
+    reals = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    refusals = []
+    for dtype in (reals, torch.int64):
+        try:
+            return record(model, shape, dtype)
+        except NoRule as error:
+            raise ValueError(f"the cost of {kind} cannot be told: {error}") from error
+        except Exception as error:  # whatever the model's own code raises
+            refusals.append(error)
+    reason = str(refusals[0]).strip().partition("\n")[0]
+    raise ValueError(f"{kind} refuses one input of shape {shape}: {reason}") from refusals[0]
 
 
-def _counted_layers() -> tuple[type, ...]:
-    from torch import nn
-
-    return nn.Conv1d, nn.Conv2d, nn.Linear, nn.RNN, nn.GRU, nn.LSTM
-
-
-def _tensors(value: object) -> list[Tensor]:
-    """The tensors of a node's value, which is a tensor, anything else, or a tuple of those."""
-    if isinstance(value, tuple | list):
-        return [tensor for item in value for tensor in _tensors(item)]
-    return [value] if hasattr(value, "untyped_storage") else []
-
-
-def _layer_costs(values: dict[fx.Node, object]) -> list[LayerCost]:
-    from torch import nn
-    from torch.nn import functional as F
-
-    rows: dict[str, LayerCost] = {}
-    for node, value in values.items():
-        if node.op == "call_module":
-            layer = node.graph.owning_module.get_submodule(node.target)
-            name, kind = node.target.removeprefix("0").removeprefix("."), type(layer).__name__
-            params, macs = sum(p.numel() for p in layer.parameters()), 0
-            if isinstance(layer, nn.RNNBase):  # every weight matrix, once for each time step
-                matrices = [w for weights in layer.all_weights for w in weights if w.ndim == 2]
-                steps = value[0].numel() // value[0].shape[-1]
-                macs = steps * sum(w.numel() for w in matrices)
-            elif isinstance(layer, _counted_layers()):  # one row of the weights for each output
-                macs = value.numel() * layer.weight[0].numel()
-        elif node.target in (F.conv1d, F.conv2d, F.linear):
-            weight = values[node.args[1] if len(node.args) > 1 else node.kwargs["weight"]]
-            name, kind, params = node.name, node.target.__name__, 0
-            macs = value.numel() * weight[0].numel()
+def _layer_costs(steps: list[Step]) -> list[LayerCost]:
+    rows: dict[object, LayerCost] = {}
+    counted: set[nn.Parameter] = set()
+    for number, step in enumerate(steps):
+        key, name, parameters = step.layer, step.name, set()
+        if step.layer is None:
+            key, again = number, sum(row.kind == step.kind for row in rows.values())
+            name = f"{step.kind}_{again}" if again else step.kind
         else:
-            continue
-        if params or macs:
-            if name in rows:  # a layer that runs again: its parameters are the same
-                macs += rows[name].macs
-            rows[name] = LayerCost(name, kind, tuple(_tensors(value)[0].shape[1:]), params, macs)
+            parameters = set(step.layer.parameters()) - counted
+        counted |= parameters
+        params = sum(parameter.numel() for parameter in parameters)
+        if key in rows:  # a layer that runs again
+            rows[key] = replace(rows[key], macs=rows[key].macs + step.macs)
+        elif params or step.macs:
+            rows[key] = LayerCost(name, step.kind, step.shape, params, step.macs)
     return list(rows.values())
 
 
-def _peak_bytes(values: dict[fx.Node, object]) -> int:
-    """The largest sum of bytes of the float tensors that are alive at one node of the graph."""
-    size, born, last, home = {}, {}, {}, {}  # by storage; home: the storage that it is placed in
-    storages: dict[fx.Node, list[int]] = {}  # what a node's value lies in; views share theirs
-    varying: set[fx.Node] = set()  # depends on the input; all else lives with the weights
-    for step, (node, value) in enumerate(values.items()):
-        storages[node] = []
-        if node.op == "placeholder" or varying.intersection(node.all_input_nodes):
-            varying.add(node)
-        for tensor in _tensors(value) if node in varying else []:
-            key = tensor.untyped_storage().data_ptr()
-            if tensor.is_floating_point():
-                storages[node].append(key)
-                size.setdefault(key, tensor.numel() * tensor.element_size())
-                home.setdefault(key, key)
-                born.setdefault(key, step)
-                last.setdefault(key, step)
-        for key in (key for source in node.all_input_nodes for key in storages[source]):
-            last[key] = step
+def _peak_bytes(steps: list[Step]) -> int:
+    """The largest sum of bytes of the float tensors that are alive at one step."""
+    size: dict[UntypedStorage, int] = {}
+    born: dict[UntypedStorage, int] = {}
+    last: dict[UntypedStorage, int] = {}
+    for now, step in enumerate(steps):
+        last.update({storage: now for storage in step.reads if storage in size})
+        for storage, count in step.writes.items():
+            size.setdefault(storage, count)
+            born.setdefault(storage, now)
+            last.setdefault(storage, now)
 
-    for step, node in enumerate(values):
-        target = node.target
-        if node.op == "call_module":
-            target = type(node.graph.owning_module.get_submodule(target)).__name__
-        target = getattr(target, "__name__", str(target)).lower()
-        if target in IN_PLACE and len(storages[node]) == 1 and storages[node.all_input_nodes[0]]:
-            (key,), source = storages[node], home[storages[node.all_input_nodes[0]][0]]
-            if key != source and born[key] == last[source] == step and size[key] <= size[source]:
-                home[key], last[source] = source, last[key]
-    buffers = [key for key in size if home[key] == key]
-    alive = (sum(size[k] for k in buffers if born[k] <= s <= last[k]) for s in range(len(values)))
+    home = {storage: storage for storage in size}  # the storage that it is placed in
+    for now, step in enumerate(steps):
+        if step.kind.lower() not in IN_PLACE or len(step.writes) != 1 or step.reads[0] not in home:
+            continue
+        (made,), source = step.writes, home[step.reads[0]]
+        if made != source and born[made] == last[source] == now and size[made] <= size[source]:
+            home[made], last[source] = source, last[made]
+    buffers = [storage for storage in size if home[storage] == storage]
+    alive = (
+        sum(size[b] for b in buffers if born[b] <= now <= last[b]) for now in range(len(steps))
+    )
     return max(alive)
 
 
 def layer_costs(model: nn.Module, input_shape: Iterable[int]) -> list[LayerCost]:
     """One row for each layer with parameters, in the order of execution; see `cost` for the rules.
 
-    A layer that runs twice has one row, with the MACs of both runs. A functional convolution or
-    product (F.conv2d, F.linear) has a row with its MACs and no parameters of its own.
+    A layer that runs twice has one row, with the MACs of both runs; a parameter that two layers
+    share counts in the first. A function with MACs, such as F.conv2d or @, has a row of its own,
+    without parameters.
+
+    >>> layer_costs(nn.Sequential(nn.Linear(6, 7), nn.ReLU()), (6,))
+    [LayerCost(name='0', kind='Linear', output_shape=(7,), params=49, macs=42)]
     """
-    return _layer_costs(_run_graph(model, input_shape))
+    with _LOCK:
+        return _layer_costs(_steps(model, input_shape))
 
 
 def cost(model: nn.Module, input_shape: Iterable[int]) -> Cost:
-    """What one example costs, counted on the model's torch.fx graph; the model is left unchanged.
+    """What one example costs, counted as the model runs once; the model is left unchanged.
 
-    input_shape: without the batch, e.g. (1, 28, 28) or (100, 6).
+    input_shape: without the batch, e.g. (1, 28, 28) or (100, 6). The model gets zeros of its
+    weights' dtype; if it refuses those, zeros of int64 (the indices of an embedding).
     params: the learned parameters, executed or not, each once.
-    macs: multiply-accumulates of Conv1d, Conv2d, Linear (at each time step), RNN, GRU and LSTM (all
-    layers and directions): one for each weight and each output position. All else counts zero.
-    weight_bytes: parameters and floating buffers (statistics of batch norm), at their own dtype.
-    peak_activation_bytes: the most bytes of float tensors alive at one time. A tensor lives from
-    the node that produces it to its last reader; while a node runs, its inputs and its output
-    live. Views take no bytes, and an operation in IN_PLACE none if nothing else reads its input
-    later. Scratch memory inside a layer is not counted, nor is reuse of memory by an addition.
-    Raises TypeError, or ValueError for a shape that the model refuses or a forward that torch.fx
-    cannot trace (one that branches on values).
+    macs: multiply-accumulates (as in Sze et al. 2017, table II) of convolutions, also transposed
+    ones, of matrix products, and of what consists of them: dense, recurrent and attention layers,
+    F.linear, @, einsum. One for each weight and each output position, whatever the dtype. A product
+    that spreads its input (an outer product) counts one for each value of its result. All else
+    counts zero: normalization, activation, pooling, the look-up in an embedding, whatever works
+    value by value, and what depends on weights alone.
+    weight_bytes: parameters and floating buffers (statistics of batch norm), at their own dtype. A
+    network with quantizers holds float32 weights until it is converted.
+    peak_activation_bytes: the most bytes of float tensors alive at one time, the working set of
+    Liberis and Lane 2019. A tensor lives from the layer or function that produces it to its last
+    reader; while one runs, its inputs and its output live. Views take no bytes, and an operation in
+    IN_PLACE none if nothing else reads its input later. Scratch memory inside a layer is not
+    counted, nor is reuse of memory by an addition.
+    Raises TypeError, or ValueError for a shape that the model refuses, a forward that reads the
+    values of its input (it may branch on them), and a product that no rule counts.
+
+    >>> cost(nn.Conv2d(1, 4, 3), (1, 8, 8))
+    Cost(params=40, macs=1296, weight_bytes=160, peak_activation_bytes=832)
     """
-    values = _run_graph(model, input_shape)
-    tensors = [*model.parameters(), *(b for b in model.buffers() if b.is_floating_point())]
-    return Cost(
-        params=sum(p.numel() for p in model.parameters()),
-        macs=sum(row.macs for row in _layer_costs(values)),
-        weight_bytes=sum(t.numel() * t.element_size() for t in tensors),
-        peak_activation_bytes=_peak_bytes(values),
-    )
+    with _LOCK:
+        steps = _steps(model, input_shape)
+        tensors = [*model.parameters(), *(b for b in model.buffers() if b.is_floating_point())]
+        return Cost(
+            params=sum(p.numel() for p in model.parameters()),
+            macs=sum(step.macs for step in steps),
+            weight_bytes=sum(t.numel() * t.element_size() for t in tensors),
+            peak_activation_bytes=_peak_bytes(steps),
+        )

@@ -5,6 +5,9 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,46 +68,91 @@ class SequenceSet:
         return len(self.labels)
 
 
-def read_verified(path: Path, expected: str) -> bytes:
-    """The bytes of `path`, after its SHA-256 has been found equal to `expected` (64 hex digits)."""
+def how_to_restore(*paths: Path) -> str:
+    """What every error about a damaged file ends with.
+
+    >>> how_to_restore(DATA / "SHA256SUMS")
+    'restore it with `git checkout -- data/SHA256SUMS`, or clone the repository again'
+    """
+    names = [_shown(path) for path in paths]
+    return (
+        f"restore {'it' if len(names) == 1 else 'both'} with `git checkout -- {' '.join(names)}`, "
+        "or clone the repository again"
+    )
+
+
+def _shown(path: Path) -> str:
+    """The path as it is called from the project's folder, where it lies in it."""
+    inside = path.is_relative_to(DATA.parent)
+    return path.relative_to(DATA.parent).as_posix() if inside else str(path)
+
+
+def read_verified(path: Path, expected: str, said_by: Path | None = None) -> bytes:
+    """The bytes of `path`, after its SHA-256 has been found equal to `expected` (64 hex digits).
+
+    said_by: the file that the expected value was read from, which may be the damaged one.
+    Raises DataError.
+    """
     path = Path(path)
-    shown = path.relative_to(DATA.parent) if path.is_relative_to(DATA.parent) else path
-    restore = f"restore it with `git checkout -- {shown}` (or clone the repository again)"
+    name = _shown(path)
+    restore = how_to_restore(path, *([said_by] if said_by else []))
     try:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(
-            f"{shown} cannot be read ({error.strerror}); expected SHA-256 {expected}; {restore}"
+            f"{name} cannot be read ({error.strerror}); expected SHA-256 {expected}; {restore}"
         ) from error
     found = hashlib.sha256(content).hexdigest()
     if found != expected:
-        raise DataError(f"{shown} is damaged: SHA-256 is {found}, expected {expected}; {restore}")
+        raise DataError(f"{name} is damaged: SHA-256 is {found}, expected {expected}; {restore}")
     return content
 
 
 def checksums() -> dict[str, str]:
-    """The path under data/ of every data file, and its SHA-256, as data/SHA256SUMS lists them."""
+    """The path under data/ of every data file, and its SHA-256, as data/SHA256SUMS lists them.
+
+    Each line is 64 hexadecimal digits, two blanks and the path; anything else is a DataError.
+    """
+    path = DATA / "SHA256SUMS"
     try:
-        lines = (DATA / "SHA256SUMS").read_text(encoding="ascii").splitlines()
-    except OSError as error:
+        lines = path.read_text(encoding="ascii").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
         raise DataError(
-            "data/SHA256SUMS cannot be read; restore it with `git checkout -- data/SHA256SUMS`"
+            f"data/SHA256SUMS cannot be read ({error}); {how_to_restore(path)}"
         ) from error
-    return {name: digest for digest, name in (line.split("  ") for line in lines)}
+    for line in lines:
+        if not re.fullmatch(r"[0-9a-f]{64}  [\w./-]+", line):
+            raise DataError(
+                f"data/SHA256SUMS is damaged: it has a line {line!r}; {how_to_restore(path)}"
+            )
+    return {line[66:]: line[:64] for line in lines}
 
 
-def _shipped(name: str) -> bytes:
-    return read_verified(DATA / name, checksums()[name])
+@contextmanager
+def _shipped(name: str) -> Iterator[bytes]:
+    """The verified content of a file under data/; what goes wrong with it inside is a DataError."""
+    path, sums = DATA / name, DATA / "SHA256SUMS"
+    listed = checksums()
+    if name not in listed:
+        raise DataError(f"data/SHA256SUMS does not list {name}; {how_to_restore(sums)}")
+    content = read_verified(path, listed[name], said_by=sums)
+    try:
+        yield content
+    except Exception as error:  # of gzip, zlib, zipfile, NumPy, Pillow
+        raise DataError(
+            f"data/{name} is not what it should be ({error}); {how_to_restore(path, sums)}"
+        ) from error
 
 
 def _idx(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """An IDX file of unsigned bytes: two zero bytes, type 8, rank, big-endian sizes, values."""
-    content = gzip.decompress(_shipped(f"fashion_mnist/{name}"))
     header = 4 + 4 * len(shape)
-    sizes = tuple(np.frombuffer(content[4:header], ">u4").tolist())
-    if content[:4] != bytes([0, 0, 8, len(shape)]) or sizes != shape:
-        raise DataError(f"data/fashion_mnist/{name} is not an IDX file of shape {shape}")
-    return np.frombuffer(bytearray(content), np.uint8, offset=header).reshape(shape)
+    with _shipped(f"fashion_mnist/{name}") as packed:
+        content = gzip.decompress(packed)
+        sizes = tuple(np.frombuffer(content[4:header], ">u4").tolist())
+        if content[:4] != bytes([0, 0, 8, len(shape)]) or sizes != shape:
+            raise ValueError(f"not an IDX file of shape {shape}")
+        return np.frombuffer(bytearray(content), np.uint8, offset=header).reshape(shape)
 
 
 def fashion_mnist(split: str) -> ImageSet:
@@ -133,7 +181,10 @@ def watch(split: str) -> SequenceSet:
     1-5) and "validation" (6 and 7), or hold out subjects of "train" one by one.
     """
     one_of("split", split, ("train", "fit", "validation", "test"))
-    with np.load(io.BytesIO(_shipped("watch/watch.npz")), allow_pickle=False) as archive:
+    with (
+        _shipped("watch/watch.npz") as content,
+        np.load(io.BytesIO(content), allow_pickle=False) as archive,
+    ):
         signal = archive["signal"].astype(np.float32)
         lengths, labels, subjects = (
             archive[name].astype(np.int64) for name in ("lengths", "labels", "subjects")
@@ -155,5 +206,5 @@ def photo(name: str) -> np.ndarray:
     from PIL import Image
 
     one_of("photo", name, PHOTOS)
-    with Image.open(io.BytesIO(_shipped(f"photos/{name}.jpg"))) as image:
+    with _shipped(f"photos/{name}.jpg") as content, Image.open(io.BytesIO(content)) as image:
         return np.array(image.convert("RGB"))

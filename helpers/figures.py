@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 from cycler import cycler
+from IPython import get_ipython
+from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 # Okabe and Ito (2008), told apart with every common color blindness. A color means one thing.
 COLORS = {
@@ -21,7 +24,20 @@ COLORS = {
 
 
 def use_style() -> None:
-    """Set matplotlib's defaults for the lesson: 80 dpi, light frame, the course's colors."""
+    """Set matplotlib's defaults for the lesson: 80 dpi, light frame, the course's colors.
+
+    In a notebook pictures appear below their cells as PNG. Neither the environment (MPLBACKEND), a
+    matplotlibrc nor an IPython profile of the reader's changes that, or the style.
+
+    >>> use_style()
+    >>> plt.rcParams["figure.dpi"]
+    80.0
+    """
+    shell = get_ipython()
+    if hasattr(shell, "kernel"):  # not in a terminal: there the reader's windows are right
+        shell.run_line_magic("matplotlib", "inline")
+        set_matplotlib_formats("png")
+    matplotlib.rcdefaults()
     plt.rcParams.update(
         {
             "figure.dpi": 80,
@@ -42,12 +58,23 @@ def use_style() -> None:
 
 
 def image_row(images: Sequence[np.ndarray], titles: Sequence[str], columns: int = 8) -> plt.Figure:
-    """Images [H, W] or [H, W, 3], `columns` in a row, each under its title."""
+    """Images [H, W] or [H, W, 3], `columns` in a row, each under its title.
+
+    As many titles as images, at least one; else ValueError. Rows are filled up with empty places.
+
+    >>> figure = image_row([np.eye(2)] * 9, list("abcdefghi"))
+    >>> len(figure.axes)
+    16
+    """
+    if len(images) == 0 or len(images) != len(titles):
+        raise ValueError(
+            f"{len(images)} images and {len(titles)} titles: give each image one title"
+        )
     rows = -(-len(images) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(columns * 1.25, rows * 1.75), squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
-    for axis, image, title in zip(axes.flat, images, titles, strict=False):
+    for axis, image, title in zip(axes.flat, images, titles, strict=False):  # axes may remain
         axis.imshow(image)
         axis.set_title(title, fontsize=9)
     return figure
@@ -56,7 +83,13 @@ def image_row(images: Sequence[np.ndarray], titles: Sequence[str], columns: int 
 def heat_table(
     axis: plt.Axes, values: np.ndarray, rows: Sequence[str], columns: Sequence[str], darkest: float
 ) -> None:
-    """A matrix [R, C] of counts with its numbers written in, darkest from `darkest` on."""
+    """A matrix [R, C] of counts with its numbers written in, darkest from `darkest` on.
+
+    >>> figure, axis = plt.subplots()
+    >>> heat_table(axis, np.array([[9, 1], [0, 8]]), ["cat", "dog"], ["cat", "dog"], darkest=10)
+    >>> [text.get_text() for text in axis.texts]
+    ['9', '1', '8']
+    """
     axis.imshow(values, cmap="Blues", vmin=0, vmax=darkest, aspect="auto")
     axis.grid(False)
     axis.set_xticks(range(len(columns)), columns, rotation=40, ha="right")

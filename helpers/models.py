@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import torch
@@ -16,72 +17,154 @@ from helpers.architectures import (
     TinyCNN,
     WideResNet,
 )
-from helpers.arguments import one_of
-from helpers.data import DATA, DataError, read_verified
+from helpers.arguments import one_of, whole
+from helpers.data import DATA, DataError, how_to_restore, read_verified
 from helpers.inputs import as_input  # noqa: F401  (a model and its input are imported together)
+from helpers.machine import seeded
 from helpers.qat import insert_quantizers
 
 CLASSES = (LeNet300, LeNet5, TinyCNN, ResNet8, WideResNet, SensorGRU, SensorLSTM)
-
-
 NAMES = tuple(model.__name__ for model in CLASSES)
-
-
 QUANTIZED = (  # ResNet8 with quantizers, trained further
     *(f"ResNet8_{bits}bit" for bits in (8, 4, 3, 2)),
     *(f"ResNet8_{bits}bit_{run}" for bits in (4, 2) for run in ("lsq", "seed7", "lsq_seed7")),
 )
-
-
 SHIPPED = (*NAMES, *QUANTIZED, "MobileNetV2")
+SAID_OF_ALL = {"name": str, "recipe": dict | str, "data": str, "parameters": int, "sha256": str}
+SAID_OF_TRAINED = {
+    **dict.fromkeys(("trained_on", "test_correct", "test_total"), int),
+    **dict.fromkeys(("final_training_loss", "validation_accuracy", "test_accuracy"), float),
+    "torch": str,
+}
 
 
 def build(name: str, seed: int = 0) -> nn.Module:
-    """A new model by its name in NAMES, initialized from `seed`."""
+    """A new model by its name in NAMES, initialized from `seed`; in any thread, the same one.
+
+    >>> build("TinyCNN")[-1]
+    Linear(in_features=48, out_features=10, bias=True)
+    """
     one_of("model", name, NAMES)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(whole("seed", seed, 0, 2**63 - 1)):
         return CLASSES[NAMES.index(name)]()
 
 
 def card(name: str) -> dict:
-    """What data/models/NAME.json says of a shipped model: recipe, seed, accuracies, SHA-256, ..."""
+    """What data/models/NAME.json says of a shipped model: recipe, seed, accuracies, SHA-256, ...
+
+    Raises DataError if the card is missing or damaged.
+
+    >>> card("ResNet8")["parameters"]
+    77754
+    """
     one_of("model", name, SHIPPED)
     path = DATA / "models" / f"{name}.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        fault = _fault(found, name)
+    except (OSError, ValueError, RecursionError) as error:
+        fault = f"cannot be read ({error})"
+    if fault:
         raise DataError(
-            f"data/models/{name}.json cannot be read ({error}); restore it with "
-            f"`git checkout -- data/models/{name}.json` or train the model again with `make zoo`"
-        ) from error
+            f"data/models/{name}.json {fault}; {how_to_restore(path)}, "
+            "or train the model again with `make zoo`"
+        )
+    return {key: value for key, value in found.items() if key != "card_sha256"}
+
+
+def _fault(found: object, name: str) -> str | None:
+    """What is wrong with a card; a card that carries its own SHA-256 hides no changed number."""
+    if not isinstance(found, dict):
+        return f"holds a {type(found).__name__}, not the entries of a card"
+    entries = SAID_OF_ALL if name == "MobileNetV2" else SAID_OF_ALL | SAID_OF_TRAINED
+    for key, kind in entries.items():
+        if not isinstance(found.get(key), kind) or isinstance(found[key], bool):
+            return f"says {found.get(key)!r} for {key}"
+    others = found.keys() - entries.keys() - {"licence", "card_sha256"}
+    if others or found["name"] != name:
+        return f"is of {found['name']}, with unknown entries {sorted(others)}"
+    said = {key: value for key, value in found.items() if key != "card_sha256"}
+    if found.get("card_sha256", fingerprint(said)) != fingerprint(said):
+        return "was changed after it was written"
+    return None
+
+
+def fingerprint(card: dict) -> str:
+    """The SHA-256 of what a card says, whatever its layout and the order of its entries.
+
+    >>> fingerprint({"bits": 8, "seed": 0}) == fingerprint({"seed": 0, "bits": 8})
+    True
+    """
+    return hashlib.sha256(json.dumps(card, sort_keys=True).encode()).hexdigest()
 
 
 def weights(name: str) -> dict[str, torch.Tensor]:
-    """The state_dict of a shipped model, checked against the SHA-256 on its card."""
+    """The state_dict of a shipped model, checked against the SHA-256 on its card.
+
+    Raises DataError if the file is missing, damaged, or holds numbers that are not finite.
+    """
     from safetensors.torch import load as parse
 
-    return parse(read_verified(DATA / "models" / f"{name}.safetensors", card(name)["sha256"]))
+    path = DATA / "models" / f"{name}.safetensors"
+    content = read_verified(path, card(name)["sha256"], said_by=path.with_suffix(".json"))
+    try:
+        found = parse(content)
+    except Exception as error:  # safetensors' own, and what a strange header leads to
+        raise _damaged(name, error) from error
+    for key, values in found.items():
+        if values.is_floating_point() and not values.isfinite().all():
+            raise _damaged(name, f"{key} holds NaN or infinity")
+    return found
 
 
 def load(name: str) -> nn.Module:
-    """A shipped, trained model by its name in NAMES or QUANTIZED, checked, in evaluation mode."""
+    """A shipped, trained model by its name in NAMES or QUANTIZED, checked, in evaluation mode.
+
+    Raises DataError for a damaged file, or weights that belong to another network.
+
+    >>> load("ResNet8")(torch.zeros(1, 1, 28, 28)).shape
+    torch.Size([1, 10])
+    """
     one_of("model", name, (*NAMES, *QUANTIZED))
-    if name in QUANTIZED:
-        model = insert_quantizers(build("ResNet8"), card(name)["recipe"]["bits"])
-    else:
-        model = build(name)
-    model.load_state_dict(weights(name))
-    return model.eval()
+    return _filled(_with_quantizers(name) if name in QUANTIZED else build(name), name)
 
 
 def mobilenet_v2() -> nn.Module:
     """torchvision's MobileNetV2 for 224x224 RGB images and 1,000 ImageNet classes, trained.
 
-    The weights ship rounded to float16; they are computed with in float32.
+    The weights ship rounded to float16; they are computed with in float32. Raises DataError.
     """
     from torchvision.models import mobilenet_v2 as network
 
-    model = network()
-    model.load_state_dict(weights("MobileNetV2"))
+    with seeded(0):
+        model = network()
+    return _filled(model, "MobileNetV2")
+
+
+def _with_quantizers(name: str) -> nn.Module:
+    """A ResNet8 with quantizers of as many bits as the card says."""
+    try:
+        bits = whole("bits", card(name)["recipe"]["bits"], 2, 8)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"data/models/{name}.json does not say how many bits ({error}); "
+            + how_to_restore(DATA / "models" / f"{name}.json")
+        ) from error
+    return insert_quantizers(build("ResNet8"), bits)
+
+
+def _filled(model: nn.Module, name: str) -> nn.Module:
+    """The model with the weights of that name, in evaluation mode."""
+    try:
+        model.load_state_dict(weights(name))
+    except RuntimeError as error:
+        raise _damaged(name, error) from error
     return model.eval()
+
+
+def _damaged(name: str, why: object) -> DataError:
+    path = DATA / "models" / f"{name}.safetensors"
+    restore = how_to_restore(path, path.with_suffix(".json"))
+    return DataError(
+        f"data/models/{name}.safetensors is not the model of that name: {why}; {restore}"
+    )

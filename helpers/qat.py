@@ -1,4 +1,4 @@
-"""Quantization-aware training: a ResNet whose every tensor is an integer times a learned step.
+"""Quantization-aware training: a network whose every tensor is an integer times a learned step.
 
 Lesson 23 derives it. Weights have one step for each filter, so that the factor of the batch norm
 behind them moves into the step when the network is deployed.
@@ -13,145 +13,101 @@ import torch
 from torch import nn
 
 from helpers.architectures import ResidualBlock
+from helpers.arguments import one_of
+from helpers.folding import fold
 from helpers.inputs import to_tensor
-from helpers.quantize import QParams, _finite, _rows
+from helpers.learned_step import LSQ, QuantizedLayer, best_step
+from helpers.places import AVERAGES, PASSING, Places, places, refuse, require_relu, with_parts
+
+__all__ = ["LSQ", "QuantizedLayer", "best_step", "fold", "insert_quantizers", "start_steps"]
+
+RULES = (nn.Conv2d, nn.Linear, nn.BatchNorm2d, nn.ReLU, ResidualBlock, *AVERAGES, *PASSING)
 
 
-class _LearnedStep(torch.autograd.Function):
-    """round(clip(x / step)) * step with the gradients of Esser et al. 2020, equations 3 and 5."""
+def insert_quantizers(model: nn.Module, bits: int) -> nn.Sequential:
+    """A copy of a network with quantizers whose steps are still to be started.
 
-    @staticmethod
-    def forward(context, x, step, qmin, qmax, factor):
-        v = x / step
-        q = v.round().clamp_(qmin, qmax)
-        context.save_for_backward(v, q)
-        context.limits = qmin, qmax, factor, step.shape
-        return q * step
+    model: a Sequential of the modules in RULES; the copy is one without inner Sequentials.
+    Weights and what leaves a ReLU or an average pooling get `bits` bits (2 to 16); the unsigned
+    quantizer clips at 0 and so takes the ReLU's place. The summands of a residual addition, the
+    logits, and sums that go on to another layer without a ReLU get 8 bits, with a sign. Nothing is
+    put before the first layer: pixels are 8-bit integers already. A layer that stands at two places
+    stays one layer; each place has its own quantizer of what leaves it.
+    Raises TypeError and ValueError that name a module without a rule.
 
-    @staticmethod
-    def backward(context, gradient):
-        v, q = context.saved_tensors
-        qmin, qmax, factor, shape = context.limits
-        inside = (v >= qmin) & (v <= qmax)
-        slope = torch.addcmul(q, v, inside, value=-1).mul_(gradient)  # q - v inside, q outside
-        others = [i for i, size in enumerate(shape) if size == 1]
-        if others:  # torch takes an empty list for all axes
-            slope = slope.sum(others, keepdim=True)
-        return gradient * inside, factor * slope, None, None, None
-
-
-class LSQ(nn.Module):
-    """Fake quantization whose step is learned (Esser et al. 2020), symmetric around 0.
-
-    The step starts at 2 mean|x| / sqrt(qmax) of the first batch that it sees (section 2.2), and its
-    gradient is scaled by 1 / sqrt(N qmax), with N values to a step. axis: one step for each of the
-    `size` channels.
+    >>> [type(m).__name__ for m in insert_quantizers(nn.Sequential(nn.Linear(4, 2), nn.ReLU()), 8)]
+    ['QuantizedLayer', 'LSQ', 'LSQ']
     """
+    copies: dict = {}  # deepcopy keeps what it has copied here, so that what is shared stays shared
+    layers: dict[int, QuantizedLayer] = {}
 
-    def __init__(self, bits: int = 8, signed: bool = True, axis: int | None = None, size: int = 1):
-        super().__init__()
-        limits = QParams(torch.tensor(1.0), torch.tensor(0), bits, signed)
-        if limits.qmax < 1:
-            raise ValueError("a learned step needs 2 bits, or 1 unsigned one")
-        self.bits, self.signed, self.axis = bits, signed, axis
-        self.qmin, self.qmax = limits.qmin, limits.qmax
-        self.step = nn.Parameter(torch.ones(size if axis is not None else 1))
-        self.register_buffer("started", torch.tensor(False))
+    def quantized(branch: Places, negative: bool) -> tuple[list[nn.Module], bool]:
+        """The branch with quantizers, and whether its result is sums that none has rounded.
 
-    def start(self, x: torch.Tensor) -> None:
-        """Set the step from x."""
-        x = _finite(x.detach())
-        x = x if self.signed else x.clamp(min=0)  # what the clip at 0 leaves
-        rows = x.reshape(1, -1) if self.axis is None else _rows(x, self.axis)
-        step = 2 * rows.abs().mean(1) / self.qmax**0.5
-        self.step.data = torch.where(step > 0, step, 1.0)
-        self.started.fill_(True)
+        negative: whether what the branch reads may be below 0.
+        """
+        made, sums = [], False
+        for path, module in branch:
+            kind = type(module)
+            if sums and kind in (nn.Conv2d, nn.Linear, ResidualBlock, *AVERAGES):
+                made.append(LSQ(8))
+                sums = False
+            if kind in (nn.Conv2d, nn.Linear):
+                if id(module) not in layers:
+                    layers[id(module)] = QuantizedLayer(copy.deepcopy(module, copies), bits)
+                made.append(layers[id(module)])
+            elif kind is nn.ReLU:
+                made.append(LSQ(bits, signed=False))
+            elif kind in AVERAGES:
+                made.append(nn.Sequential(copy.deepcopy(module), LSQ(bits, signed=negative)))
+            elif kind is ResidualBlock:
+                made.append(quantized_block(path, module, negative))
+            elif kind in (nn.BatchNorm2d, *PASSING):
+                made.append(copy.deepcopy(module, copies))
+            else:
+                refuse(path, module, RULES)
+            if kind in (nn.Conv2d, nn.Linear, nn.BatchNorm2d):
+                negative = sums = True
+            elif kind in (nn.ReLU, ResidualBlock):
+                negative = sums = False
+        return made, sums
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if not self.started:
-            self.start(x)
-        shape = [1] * x.ndim
-        if self.axis is not None:
-            shape[self.axis] = -1
-        step = self.scale.reshape(shape)
-        if not torch.is_grad_enabled():  # the same numbers in place, in half the time
-            return (x / step).round_().clamp_(self.qmin, self.qmax).mul_(step)
-        factor = (self.qmax * x.numel() / self.step.numel()) ** -0.5
-        return _LearnedStep.apply(x, step, self.qmin, self.qmax, factor)
+    def quantized_block(path: str, block: ResidualBlock, negative: bool) -> ResidualBlock:
+        parts: dict[str, nn.Module] = {"relu": LSQ(bits, signed=False)}
+        for name in ("body", "shortcut"):
+            branch, sums = quantized(places(getattr(block, name), f"{path}.{name}"), negative)
+            parts[name] = nn.Sequential(*branch, *([LSQ(8)] if sums else []))
+        require_relu(block, path, nn.ReLU)
+        return with_parts(block, parts)
 
-    @property
-    def scale(self) -> torch.Tensor:
-        """|step|, float32 [size], at least 1e-8: an update may carry a small step across zero."""
-        return self.step.abs().clamp(min=1e-8)
-
-    def params(self) -> QParams:
-        """What it has learned."""
-        step = self.scale.detach()
-        step = step[0] if self.axis is None else step
-        return QParams(step, torch.zeros_like(step).int(), self.bits, self.signed, self.axis)
-
-
-class QuantizedLayer(nn.Module):
-    """A convolution or dense layer that computes with round(weight / step) * step."""
-
-    def __init__(self, layer: nn.Conv2d | nn.Linear, bits: int):
-        super().__init__()
-        self.layer = layer
-        self.weight_quantizer = LSQ(bits, axis=0, size=len(layer.weight))
-        if bits == 8:  # as LiteRT stores them, so that folding may change a sign
-            self.weight_quantizer.qmin = -127
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        weight = self.weight_quantizer(self.layer.weight)
-        if isinstance(self.layer, nn.Linear):
-            return nn.functional.linear(x, weight, self.layer.bias)
-        return self.layer._conv_forward(x, weight, self.layer.bias)
+    modules, _ = quantized(places(model), negative=True)
+    return nn.Sequential(*modules, LSQ(8)).train(model.training)
 
 
-def insert_quantizers(model: nn.Sequential, bits: int) -> nn.Sequential:
-    """A copy of a ResNet with quantizers whose steps are still to be started.
-
-    Weights and what leaves a ReLU or the pooling get `bits` bits; the unsigned quantizer clips at 0
-    and so takes the ReLU's place. The summands of a residual addition and the logits get 8 bits,
-    with a sign. Nothing is put before the first layer: pixels are 8-bit integers already.
-    """
-    model = copy.deepcopy(model)
-
-    def changed(module: nn.Module) -> nn.Module:
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            return QuantizedLayer(module, bits)
-        if isinstance(module, nn.ReLU):
-            return LSQ(bits, signed=False)
-        if isinstance(module, nn.AdaptiveAvgPool2d):
-            return nn.Sequential(module, LSQ(bits, signed=False))
-        for name, child in module.named_children():
-            setattr(module, name, changed(child))
-        if isinstance(module, ResidualBlock):
-            for branch in (module.body, module.shortcut):
-                if len(branch):  # an empty shortcut passes on what is quantized already
-                    branch.append(LSQ(8))
-        return module
-
-    return changed(model).append(LSQ(8))
-
-
-def start_steps(model: nn.Module, images: np.ndarray, how: str = "mse") -> None:
-    """Start every step from images uint8 [N, 28, 28], in one pass.
+def start_steps(model: nn.Module, images: np.ndarray | torch.Tensor, how: str = "mse") -> None:
+    """Start every step from images uint8 [N, 28, 28], in one pass; the model is then in eval mode.
 
     how: "mse", the step whose squared error is smallest, as post-training quantization would
     choose; "lsq", 2 mean|x| / sqrt(qmax) (Esser et al. 2020). Each quantizer sees what the
-    quantizers before it leave.
+    quantizers before it leave. A float32 tensor goes into the model as it is.
+
+    >>> model = insert_quantizers(nn.Sequential(nn.Flatten(), nn.Linear(784, 3)), 4)
+    >>> start_steps(model, np.full((2, 28, 28), 255, np.uint8))
+    >>> all(m.started for m in model.modules() if isinstance(m, LSQ))
+    True
     """
-    if how not in ("mse", "lsq"):
-        raise ValueError(f"how is {how!r}: choose mse or lsq")
+    one_of("start", how, ("mse", "lsq"))
 
     def start(quantizer: LSQ, inputs: tuple[torch.Tensor]) -> None:
-        quantizer.start(inputs[0])
-        if how == "mse":
-            quantizer.step.data = best_step(quantizer, inputs[0])
+        if how == "lsq":
+            quantizer.start(inputs[0])
+        else:
+            quantizer.set_step(best_step(quantizer, inputs[0]))
 
-    found = [m for m in model.modules() if isinstance(m, LSQ)]
-    hooks = [m.register_forward_pre_hook(start) for m in found]
+    found = [module for module in model.modules() if isinstance(module, LSQ)]
+    if not found:
+        raise ValueError("the model has no quantizer to start: call insert_quantizers first")
+    hooks = [quantizer.register_forward_pre_hook(start) for quantizer in found]
     model.eval()
     try:
         with torch.no_grad():
@@ -159,61 +115,3 @@ def start_steps(model: nn.Module, images: np.ndarray, how: str = "mse") -> None:
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def best_step(quantizer: LSQ, x: torch.Tensor) -> torch.Tensor:
-    """float32 [size]: the step of least squared error on x, of 100 fractions of the largest.
-
-    Of a large x, every k-th value is looked at, so that about 100,000 to a step remain.
-    """
-    x = x.detach() if quantizer.signed else x.detach().clamp(min=0)
-    rows = x.reshape(1, -1) if quantizer.axis is None else x.movedim(quantizer.axis, 0).flatten(1)
-    rows = rows[:, :: max(1, rows.shape[1] // 100_000)].contiguous()
-    top = rows.abs().amax(1, keepdim=True)
-    best = torch.full_like(top, float("inf"))
-    step = torch.ones_like(top)
-    for i in range(1, 101):
-        trial = torch.where(top > 0, top * (i / 100) / quantizer.qmax, 1.0)
-        q = (rows / trial).round_().clamp_(quantizer.qmin, quantizer.qmax)
-        error = (q * trial - rows).square_().sum(1, keepdim=True)
-        step = torch.where(error < best, trial, step)
-        best = torch.minimum(error, best)
-    return step[:, 0]
-
-
-def fold(model: nn.Sequential) -> nn.Sequential:
-    """A copy without batch norm, in evaluation mode, equal but for rounding: what is deployed.
-
-    It begins with a quantizer of step 1/255, which changes no pixel and tells what the input is.
-    The factor g = gamma / sqrt(variance + eps) of each filter goes into the weights and |g| into
-    their step, so that the integers stay what they are (but for their sign, where g < 0).
-    """
-    model = copy.deepcopy(model).eval()
-
-    def without_norms(sequence: nn.Sequential) -> nn.Sequential:
-        kept = []
-        for child in sequence:
-            if isinstance(child, nn.BatchNorm2d):
-                absorb(kept[-1], child)
-                continue
-            if isinstance(child, ResidualBlock):
-                child.body = without_norms(child.body)
-                child.shortcut = without_norms(child.shortcut)
-            kept.append(child)
-        return nn.Sequential(*kept)
-
-    pixels = LSQ(8, signed=False)
-    pixels.start(torch.tensor([1.0]))
-    pixels.step.data.fill_(1 / 255)
-    with torch.no_grad():
-        return nn.Sequential(pixels, *without_norms(model))
-
-
-def absorb(layer: QuantizedLayer, norm: nn.BatchNorm2d) -> None:
-    """Move a batch norm into the quantized convolution before it."""
-    if not isinstance(layer, QuantizedLayer) or layer.layer.bias is not None:
-        raise ValueError(f"{layer} before a batch norm: expected a quantized layer without a bias")
-    factor = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-    layer.layer.weight.mul_(factor[:, None, None, None])
-    layer.layer.bias = nn.Parameter(norm.bias - norm.running_mean * factor)
-    layer.weight_quantizer.step.mul_(factor.abs())

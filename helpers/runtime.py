@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,8 +28,8 @@ def open_model(
     runtime: "litert" hands what it can to XNNPACK's kernels, as phones do by default;
     "litert-builtin" runs LiteRT's own optimized kernels; "litert-reference" its plain C++ loops,
     which are slow and define what the integer operations mean.
-    Raises ValueError for an unknown runtime, a thread count below 1, and bytes that are not a
-    whole .tflite model with one input and one output; FileNotFoundError; TypeError.
+    Raises ValueError for an unknown runtime, a thread count below 1, and bytes that are not a whole
+    .tflite model of the kind that `LiteRTModel` runs; FileNotFoundError; TypeError.
     """
     one_of("runtime", runtime, RUNTIMES)
     return LiteRTModel(read_tflite(path_or_bytes), RUNTIMES[runtime], whole("threads", threads))
@@ -59,37 +60,46 @@ def read_tflite(path_or_bytes: str | os.PathLike | bytes) -> bytes:
     return content
 
 
+def as_array(name: str, values: object) -> np.ndarray:
+    """A NumPy array of numbers in this machine's byte order; TypeError for what is none.
+
+    >>> as_array("calibration", iter([1, 2]))
+    Traceback (most recent call last):
+    TypeError: calibration is a list_iterator: pass one NumPy array of numbers
+    """
+    try:
+        array = np.asarray(values)
+        if array.dtype == object:
+            raise TypeError("an object, not numbers")
+    except (RuntimeError, TypeError, ValueError) as error:  # also ragged, or with a graph of torch
+        raise TypeError(
+            f"{name} is a {type(values).__name__}: pass one NumPy array of numbers"
+        ) from error
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
 class LiteRTModel:
     """A .tflite model in a LiteRT interpreter, one input at a time.
 
+    It has one input and one output [1, C], both float32, or integers with a scale; several threads
+    may use it, and wait for one another.
     size_bytes: of the file. input_quantization: (scale, zero_point), (0.0, 0) for a float input.
     """
 
     def __init__(self, content: bytes, kernels: str, threads: int):
-        from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
         self.size_bytes = len(content)
-        with captured_stderr():
-            try:
-                self._interpreter = Interpreter(
-                    model_content=content,
-                    num_threads=threads,
-                    experimental_op_resolver_type=OpResolverType[kernels],
-                )
-                self._interpreter.allocate_tensors()
-            except (RuntimeError, ValueError) as error:
-                raise ValueError(
-                    f"LiteRT cannot open the model ({len(content)} bytes): it is damaged, or uses "
-                    f"operations that LiteRT does not have; convert it again ({error})"
-                ) from error
+        self._lock = threading.Lock()  # from an input to its output
+        self._interpreter = _interpreter(content, kernels, threads)
         inputs = self._interpreter.get_input_details()
         outputs = self._interpreter.get_output_details()
-        if len(inputs) != 1 or len(outputs) != 1 or inputs[0]["shape"][:1].tolist() != [1]:
+        if len(inputs) != 1 or len(outputs) != 1:
             raise ValueError(
                 f"the model has {len(inputs)} inputs and {len(outputs)} outputs: expected one of "
-                "each, with a batch of 1; run other models with ai_edge_litert itself"
+                "each; run other models with ai_edge_litert itself"
             )
         self._input, self._output = inputs[0], outputs[0]
+        _check("input", self._input)
+        _check("output", self._output, rank=2)
         self.input_quantization = self._input["quantization"]
         self._shape = tuple(self._input["shape"][1:].tolist())
         self._levels = self._quantize(np.arange(256, dtype=np.float32) / 255)
@@ -98,15 +108,17 @@ class LiteRTModel:
         """Logits float32 [N, C] of images uint8 [N, 28, 28].
 
         A float model reads pixels / 255, an int8 model pixels - 128; integer outputs come back as
-        (q - zero_point) * scale. A model of another input shape takes float32 [N, *shape].
+        (q - zero_point) * scale. A model of another input shape takes float32 [N, *shape]: NaN and
+        infinity are an error where it quantizes its input, else they are computed with.
         """
         rows = self.as_read(images)
-        index = self._output["index"]
+        given, result = self._input["index"], self._output["index"]
         raw = np.empty((len(rows), self._output["shape"][-1]), self._output["dtype"])
-        for i in range(len(rows)):
-            self._interpreter.set_tensor(self._input["index"], rows[i : i + 1])
-            self._interpreter.invoke()
-            raw[i] = self._interpreter.get_tensor(index)[0]
+        with self._lock:
+            for i in range(len(rows)):
+                self._interpreter.set_tensor(given, rows[i : i + 1])
+                self._interpreter.invoke()
+                raw[i] = self._interpreter.get_tensor(result)[0]
         scale, zero_point = self._output["quantization"]
         if scale == 0:
             return raw
@@ -115,20 +127,21 @@ class LiteRTModel:
     def prepare(self, image: np.ndarray) -> Callable[[], None]:
         """A function without arguments that runs the model once on `image` uint8 [28, 28].
 
-        It is what `helpers.measure.latency` times: copying the prepared input in, and inference.
+        It is what `helpers.timing.latency` times: copying the prepared input in, and inference.
         """
         row = self.as_read(np.asarray(image)[None])
-        interpreter, index = self._interpreter, self._input["index"]
+        interpreter, index, lock = self._interpreter, self._input["index"], self._lock
 
         def run() -> None:
-            interpreter.set_tensor(index, row)
-            interpreter.invoke()
+            with lock:
+                interpreter.set_tensor(index, row)
+                interpreter.invoke()
 
         return run
 
     def as_read(self, images: np.ndarray) -> np.ndarray:
         """Images uint8 [N, 28, 28] as the numbers that the model reads, [N, 28, 28, 1]."""
-        images = np.asarray(images)
+        images = as_array("the input", images)
         image = self._shape == IMAGE_SHAPE
         wanted, shape = (np.uint8, IMAGE_SHAPE[:2]) if image else (np.float32, self._shape)
         if images.dtype != wanted:
@@ -150,6 +163,47 @@ class LiteRTModel:
         scale, zero_point = self._input["quantization"]
         if scale == 0:
             return x.astype(dtype)
+        if not np.isfinite(x).all():
+            raise ValueError(
+                f"the inputs hold NaN or infinity, and the model reads {dtype.__name__}, which has "
+                "neither: replace them first"
+            )
         limits = np.iinfo(dtype)
         q = np.rint(x / np.float64(scale)) + zero_point
         return q.clip(limits.min, limits.max).astype(dtype)
+
+
+def _interpreter(content: bytes, kernels: str, threads: int):
+    """LiteRT's interpreter with its tensors allocated, opened in silence."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    with captured_stderr():
+        try:
+            interpreter = Interpreter(
+                model_content=content,
+                num_threads=threads,
+                experimental_op_resolver_type=OpResolverType[kernels],
+            )
+            interpreter.allocate_tensors()
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(
+                f"LiteRT cannot open the model ({len(content)} bytes): it is damaged, or uses "
+                f"operations that LiteRT does not have; convert it again ({error})"
+            ) from error
+    return interpreter
+
+
+def _check(which: str, tensor: dict, rank: int | None = None) -> None:
+    """ValueError unless the tensor is float32, or integers with a scale, and of a known shape."""
+    shape = tensor["shape_signature"].tolist()  # -1 stands for any size
+    if shape[:1] not in ([1], [-1]) or -1 in shape[1:] or rank not in (None, len(shape)):
+        raise ValueError(
+            f"the model's {which} has shape {shape}: expected "
+            + ("[1, C]" if rank else "a batch of 1 and known sizes")
+            + "; run other models with ai_edge_litert itself"
+        )
+    if tensor["dtype"] != np.float32 and tensor["quantization"][0] == 0:
+        raise ValueError(
+            f"the model's {which} is {tensor['dtype'].__name__} without a scale: expected float32 "
+            "or quantized integers; run other models with ai_edge_litert itself"
+        )

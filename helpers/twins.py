@@ -1,213 +1,37 @@
-"""The PyTorch models of the course as Keras models: the way from PyTorch to a .tflite file."""
+"""The PyTorch models of the course as Keras models: the way from PyTorch to a .tflite file.
+
+litert-torch converts PyTorch models too. These twins are here because they are small enough to
+read, need nothing beyond TensorFlow, and call every layer after its module, so that a lesson finds
+in the file what it has in PyTorch.
+"""
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import sys
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Callable
 
 import numpy as np
 from torch import nn
+from torch.nn.modules import module as torch_module
 
 from helpers.architectures import ResidualBlock, SensorRNN
+from helpers.keras_start import import_keras, keras_layer
 from helpers.qat import LSQ, QuantizedLayer
-from helpers.quiet import captured_stderr
-
-Made = list[tuple["keras.Layer", list[np.ndarray]]]  # noqa: F821  layers and their weights
-
-
-def import_keras():
-    """Keras on TensorFlow on the CPU, without the log lines that both write while starting."""
-    if "keras" not in sys.modules:
-        os.environ["KERAS_BACKEND"] = "tensorflow"
-    if "tensorflow" not in sys.modules:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        with captured_stderr():
-            # Optimizers of PyTorch import Triton, which crashes if TensorFlow was loaded first.
-            if importlib.util.find_spec("triton"):
-                importlib.import_module("triton")
-            import tensorflow
-
-            tensorflow.config.set_visible_devices([], "GPU")
-            tensorflow.get_logger().setLevel("ERROR")
-    import keras
-
-    return keras
-
-
-def leaves(model: nn.Sequential, path: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """The modules of a Sequential in order, each with its path; inner Sequentials are opened."""
-    for key, module in model.named_children():
-        if is_sequential(module):
-            yield from leaves(module, f"{path}{key}_")
-        else:
-            yield path + key, module
-
-
-def is_sequential(module: nn.Module) -> bool:
-    return type(module).forward is nn.Sequential.forward
-
-
-def array(tensor) -> np.ndarray:
-    return tensor.detach().cpu().numpy()
-
-
-def require(condition: bool, name: str, module: nn.Module, allowed: str) -> None:
-    if not condition:
-        raise ValueError(f"{name} ({module}) has no Keras twin: it must have {allowed}")
-
-
-def conv(layers, module: nn.Conv2d, name: str) -> Made:
-    """The kernel [out, in, h, w] becomes [h, w, in, out], or [h, w, in, multiplier] if depthwise.
-
-    TensorFlow's "same" pads a strided convolution by one row at the bottom only, where PyTorch
-    pads at the top as well. So only a stride of 1 uses it.
-    """
-    plain = module.padding_mode == "zeros" and module.dilation == (1, 1)
-    require(
-        plain and module.padding != "same", name, module, "numbers as zero padding, no dilation"
-    )
-    padding = (0, 0) if module.padding == "valid" else module.padding
-    same = module.stride == (1, 1) and all(
-        k == 2 * p + 1 for k, p in zip(module.kernel_size, padding, strict=True)
-    )
-    made = (
-        []
-        if same or padding == (0, 0)
-        else [(layers.ZeroPadding2D(padding, name=f"pad_{name}"), [])]
-    )
-    options = {
-        "kernel_size": module.kernel_size,
-        "strides": module.stride,
-        "padding": "same" if same else "valid",
-        "use_bias": module.bias is not None,
-        "name": name,
-    }
-    kernel = array(module.weight)
-    if 1 < module.groups == module.in_channels:
-        multiplier = module.out_channels // module.in_channels
-        kernel = kernel.reshape(module.in_channels, multiplier, *module.kernel_size)
-        layer = layers.DepthwiseConv2D(depth_multiplier=multiplier, **options)
-        kernel = kernel.transpose(2, 3, 0, 1)
-    else:
-        layer = layers.Conv2D(module.out_channels, groups=module.groups, **options)
-        kernel = kernel.transpose(2, 3, 1, 0)
-    bias = [] if module.bias is None else [array(module.bias)]
-    return [*made, (layer, [kernel, *bias])]
-
-
-def batch_norm(layers, module: nn.BatchNorm1d | nn.BatchNorm2d, name: str) -> Made:
-    layer = layers.BatchNormalization(
-        epsilon=module.eps, center=module.affine, scale=module.affine, name=name
-    )
-    affine = [module.weight, module.bias] if module.affine else []
-    return [(layer, [array(t) for t in (*affine, module.running_mean, module.running_var)])]
-
-
-def linear(layers, module: nn.Linear, name: str) -> Made:
-    """The weight [out, in] becomes [in, out]."""
-    bias = [] if module.bias is None else [array(module.bias)]
-    layer = layers.Dense(module.out_features, use_bias=module.bias is not None, name=name)
-    return [(layer, [array(module.weight).T, *bias])]
-
-
-def pool(layers, module: nn.MaxPool2d | nn.AvgPool2d, name: str) -> Made:
-    plain = module.padding in (0, (0, 0)) and not module.ceil_mode
-    plain = plain and getattr(module, "dilation", 1) in (1, (1, 1))
-    require(plain, name, module, "no padding, no dilation and ceil_mode=False")
-    kind = layers.MaxPooling2D if type(module) is nn.MaxPool2d else layers.AveragePooling2D
-    return [(kind(module.kernel_size, module.stride, name=name), [])]
-
-
-def global_pool(layers, module: nn.AdaptiveAvgPool2d, name: str) -> Made:
-    require(module.output_size in (1, (1, 1)), name, module, "output_size 1")
-    return [(layers.GlobalAveragePooling2D(keepdims=True, name=name), [])]
-
-
-def relu(layers, module: nn.ReLU, name: str) -> Made:
-    return [(layers.ReLU(name=name), [])]
-
-
-def flatten(layers, module: nn.Flatten, name: str) -> Made:
-    require((module.start_dim, module.end_dim) == (1, -1), name, module, "start_dim=1, end_dim=-1")
-    return [(layers.Flatten(name=name), [])]
-
-
-def gru(layers, module: nn.GRU, name: str) -> Made:
-    """PyTorch stacks the gates as (r, z, n), Keras as (z, r, h); both keep two bias rows."""
-    plain = module.num_layers == 1 and not module.bidirectional and module.bias
-    require(plain, name, module, "one layer, one direction and a bias")
-
-    def reordered(tensor):
-        r, z, n = np.split(array(tensor), 3)
-        return np.concatenate([z, r, n])
-
-    weights = [
-        reordered(module.weight_ih_l0).T,
-        reordered(module.weight_hh_l0).T,
-        np.stack([reordered(module.bias_ih_l0), reordered(module.bias_hh_l0)]),
-    ]
-    layer = layers.GRU(module.hidden_size, reset_after=True, return_sequences=True, name=name)
-    return [(layer, weights), mean_over_time(layers, name)]
-
-
-def lstm(layers, module: nn.LSTM, name: str) -> Made:
-    """Both stack the gates as (i, f, g, o); Keras keeps one bias, the sum of PyTorch's two."""
-    plain = module.num_layers == 1 and not module.bidirectional and module.bias
-    require(plain and not module.proj_size, name, module, "one layer, one direction and a bias")
-    weights = [
-        array(module.weight_ih_l0).T,
-        array(module.weight_hh_l0).T,
-        array(module.bias_ih_l0) + array(module.bias_hh_l0),
-    ]
-    layer = layers.LSTM(module.hidden_size, return_sequences=True, name=name)
-    return [(layer, weights), mean_over_time(layers, name)]
-
-
-def learned_step(layers, module: LSQ, name: str) -> Made:
-    """A fake-quantize node: the converter takes the tensor's scale from its range."""
-    from tensorflow.quantization import fake_quant_with_min_max_args as fake
-
-    plain = module.bits == 8 and module.axis is None and bool(module.started)
-    require(plain, name, module, "8 bits and one step, which is started")
-    low, high = (float(limit * module.scale.detach()) for limit in (module.qmin, module.qmax))
-    return [(layers.Lambda(lambda x: fake(x, low, high, num_bits=8), name=name), [])]
-
-
-def quantized_layer(layers, module: QuantizedLayer, name: str) -> Made:
-    """The kernel passes a fake-quantize node with a range for each filter, ±127 steps.
-
-    The converter cannot transpose the ranges of a dense kernel, so that a dense layer becomes the
-    1x1 convolution that it is.
-    """
-    from tensorflow.quantization import fake_quant_with_min_max_vars_per_channel as fake
-
-    inner = module.layer
-    if isinstance(inner, nn.Linear):
-        inner = nn.Conv2d(inner.in_features, inner.out_features, 1)
-        inner.weight, inner.bias = (
-            nn.Parameter(module.layer.weight[..., None, None]),
-            module.layer.bias,
-        )
-    require(inner.bias is not None, name, module, "its batch norm folded, by helpers.qat.fold")
-    limit = 127 * array(module.weight_quantizer.scale)
-    made = conv(layers, inner, name)
-    layer = made[-1][0]
-    convolve = layer.convolution_op
-    layer.convolution_op = lambda x, kernel: convolve(
-        x, fake(kernel, -limit, limit, num_bits=8, narrow_range=True)
-    )
-    if isinstance(module.layer, nn.Linear):
-        reshape = layers.Reshape((1, 1, inner.in_channels), name=f"{name}_1x1")
-        return [(reshape, []), *made, (layers.Flatten(name=f"{name}_flat"), [])]
-    return made
-
-
-def mean_over_time(layers, name: str) -> tuple:
-    """SensorRNN reads the mean of its states."""
-    return layers.GlobalAveragePooling1D(name=f"mean_{name}"), []
-
+from helpers.twin_layers import (
+    LAST,
+    Flow,
+    batch_norm,
+    conv,
+    flatten,
+    global_pool,
+    in_order,
+    linear,
+    nothing,
+    pool,
+    recurrent,
+    relu,
+)
+from helpers.twin_quantized import learned_step, quantized_layer
 
 MAKERS = {
     nn.Conv2d: conv,
@@ -219,64 +43,154 @@ MAKERS = {
     nn.AdaptiveAvgPool2d: global_pool,
     nn.ReLU: relu,
     nn.Flatten: flatten,
-    nn.GRU: gru,
-    nn.LSTM: lstm,
+    nn.Identity: nothing,
+    nn.Dropout: nothing,
     LSQ: learned_step,
     QuantizedLayer: quantized_layer,
 }
 
 
-def apply(layers, modules: Iterable[tuple[str, nn.Module]], x):
-    """Run the Keras tensor x through the twins of the modules."""
-    flattened = ()
-    for path, module in modules:
-        name = f"{type(module).__name__.lower()}_{path}"
-        if type(module) is ResidualBlock:
-            body = apply(layers, leaves(module.body, f"{path}_body_"), x)
-            shortcut = apply(layers, leaves(module.shortcut, f"{path}_shortcut_"), x)
-            x = layers.Add(name=f"add_{path}")([body, shortcut])
-            x = apply(layers, [(path, module.relu)], x)
-            continue
-        if type(module) not in MAKERS:
-            raise TypeError(
-                f"module {path} is a {type(module).__name__}, which has no Keras twin: "
-                f"use {', '.join(kind.__name__ for kind in MAKERS)}, Sequential or ResidualBlock"
-            )
-        if type(module) is nn.Flatten:
-            flattened = x.shape[1:]
-        for layer, weights in MAKERS[type(module)](layers, module, name):
-            if type(module) is nn.Linear and len(flattened) == 3:
-                weights[0] = height_width_channel(weights[0], flattened)
-                flattened = ()
-            x = layer(x)
-            layer.set_weights(weights)
-    return x
-
-
-def height_width_channel(kernel: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-    """Reorder the rows [C*H*W, out] that follow a Flatten in PyTorch to the order H, W, C."""
-    height, width, channels = shape
-    rows = kernel.reshape(channels, height, width, -1)
-    return rows.transpose(1, 2, 0, 3).reshape(kernel.shape)
-
-
 def keras_twin(model: nn.Module):
-    """The same network as a keras.Model: weights copied, logits equal to 1e-4, in evaluation mode.
+    """The same network as a keras.Model: weights copied, outputs equal to 1e-4.
 
     model: a nn.Sequential for images, whose twin reads float32 [N, 28, 28, 1], pixels / 255; or a
-    SensorRNN, whose twin reads float32 windows [N, 100, 6]. Sizes are read from the modules, so
-    that a pruned model has a twin too. A layer is called after its module: "conv2d_3_body_0" is
-    the twin of model[3].body[0].
-    Raises TypeError for a module without a twin, ValueError for one with unusual settings.
+    SensorRNN, whose twin reads float32 windows [N, 100, 6]. Whatever the model's mode and dtype,
+    the twin computes what it does in evaluation mode and in float32. Logits [N, C] are in
+    PyTorch's order; a network that ends in a map [N, C, H, W] has a twin that ends in [N, H, W, C].
+    A layer is called after its module: "conv2d_3_body_0" is the twin of model[3].body[0].
+
+    The twin computes the same or is refused: TypeError for a module without a twin (a subclass with
+    a forward of its own is one), ValueError for settings, hooks or replaced methods that have none.
+    Both name the module.
+
+    >>> keras_twin(nn.Sequential(nn.Flatten(), nn.Linear(784, 10))).output_shape
+    (None, 10)
     """
-    keras = import_keras()
-    if isinstance(model, SensorRNN):
-        start = keras.Input((100, model.rnn.input_size), name="window")
-        modules = model.named_children()
-    elif is_sequential(model):
-        start, modules = keras.Input((28, 28, 1), name="image"), leaves(model)
-    else:
+    image, sensor = runs_like(model, nn.Sequential), runs_like(model, SensorRNN)
+    if not image and not sensor:
         raise TypeError(f"{type(model).__name__} has no Keras twin: pass a Sequential or SensorRNN")
-    return keras.Model(
-        start, apply(keras.layers, modules, start), name=type(model).__name__.lower()
+    refuse_hidden_changes(model)
+    keras = import_keras()
+    if image:
+        start = keras.Input((28, 28, 1), dtype="float32", name="image")
+        end = visit(model, "", in_order(start))
+    else:
+        start = keras.Input((100, model.rnn.input_size), dtype="float32", name="window")
+        end = sensor_rnn(model, in_order(start))
+    return keras.Model(start, in_pytorch_order(end), name=plain(type(model).__name__.lower()))
+
+
+def runs_like(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether the module is of that kind, and its class computes as the kind does.
+
+    >>> runs_like(nn.Sequential(), nn.Sequential), runs_like(nn.ReLU(), nn.Sequential)
+    (True, False)
+    """
+    steps = ("__call__", "_wrapped_call_impl", "_call_impl", "forward", "__iter__")
+    return isinstance(module, kind) and all(
+        getattr(type(module), step, None) is getattr(kind, step, None) for step in steps
     )
+
+
+def refuse_hidden_changes(model: nn.Module) -> None:
+    """ValueError if something else than the modules' own code takes part in what they compute."""
+    if torch_module._global_forward_hooks or torch_module._global_forward_pre_hooks:
+        raise ValueError("a forward hook of all modules has no Keras twin: remove it first")
+    names = {}
+    for path, module in model.named_modules():
+        where = f"module {path or 'at the root'} ({type(module).__name__})"
+        if module._forward_hooks or module._forward_pre_hooks:
+            raise ValueError(
+                f"{where} has a forward hook, which has no Keras twin: remove it first"
+            )
+        replaced = [name for name in vars(module) if callable(getattr(type(module), name, None))]
+        if replaced:
+            raise ValueError(f"{where} has a {replaced[0]} of its own, which has no Keras twin")
+        other = names.setdefault(plain(path), path)
+        if other != path:
+            raise ValueError(f"{where} and module {other} get the same Keras name: rename one")
+
+
+def visit(module: nn.Module, path: str, x: Flow) -> Flow:
+    """What the twin of the module at this path ("3.body.0") makes of x."""
+    if runs_like(module, nn.Sequential):
+        for key, child in module._modules.items():  # children() would skip what is used again
+            x = visit(child, f"{path}.{key}" if path else key, x)
+        return x
+    if runs_like(module, ResidualBlock):
+        return residual(module, path, x)
+    maker = MAKERS.get(type(module))
+    if maker is None:
+        known = ", ".join(kind.__name__ for kind in MAKERS)
+        raise TypeError(
+            f"module {path} is a {type(module).__name__}, which has no Keras twin: "
+            f"use {known}, Sequential or ResidualBlock"
+        )
+    return made(maker, module, path, x)
+
+
+def made(maker: Callable, module: nn.Module, path: str, x: Flow) -> Flow:
+    """The maker's result; its errors say which module it was."""
+    # A block's ReLU, "3.relu", is called "relu_3", as its sum is "add_3".
+    name = plain(f"{type(module).__name__.lower()}_{path.removesuffix('.relu')}")
+    try:
+        return maker(module, name, x)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise ValueError(f"module {path} ({module}) has no Keras twin: {error}") from error
+
+
+def residual(block: ResidualBlock, path: str, x: Flow) -> Flow:
+    """relu(body(x) + shortcut(x))."""
+    for branch in ("body", "shortcut"):
+        if changes_its_input(getattr(block, branch)):
+            raise ValueError(
+                f"module {path}.{branch} has no Keras twin: it begins with a ReLU in place, which "
+                "changes what the other branch reads; use ReLU(inplace=False)"
+            )
+    body = visit(block.body, f"{path}.body", x)
+    shortcut = visit(block.shortcut, f"{path}.shortcut", x)
+    tensors = [in_pytorch_order(body), in_pytorch_order(shortcut)]
+    if tensors[0].shape != tensors[1].shape:
+        raise ValueError(
+            f"module {path} has no Keras twin: it adds {tensors[0].shape} to {tensors[1].shape}, "
+            "and a twin adds only what has the same shape"
+        )
+    total = keras_layer("Add", tensors, name=plain(f"add_{path}"))
+    return visit(block.relu, f"{path}.relu", in_order(total))
+
+
+def changes_its_input(branch: nn.Module) -> bool:
+    """Whether a ReLU works in place on what the branch is given, not on a layer's result."""
+    for module in branch.modules():
+        if not isinstance(module, nn.Sequential | nn.Identity | nn.Dropout | nn.Flatten):
+            return getattr(module, "inplace", False)
+    return False
+
+
+def sensor_rnn(model: SensorRNN, x: Flow) -> Flow:
+    """The head reads the mean of the states over time."""
+    x = visit(model.norm, "norm", x)
+    if type(model.rnn) not in (nn.GRU, nn.LSTM):
+        raise TypeError(
+            f"module rnn is a {type(model.rnn).__name__}, which has no Keras twin: use GRU or LSTM"
+        )
+    x = made(recurrent, model.rnn, "rnn", x)
+    name = f"mean_{type(model.rnn).__name__.lower()}_rnn"
+    mean = keras_layer("GlobalAveragePooling1D", x.tensor, name=name, **LAST)
+    return visit(model.head, "head", in_order(mean))
+
+
+def in_pytorch_order(x: Flow):
+    """The tensor, its last axis as in PyTorch: a network may end in a Flatten."""
+    if np.array_equal(x.order, np.arange(len(x.order))):
+        return x.tensor
+    return import_keras().ops.take(x.tensor, np.argsort(x.order), axis=-1)
+
+
+def plain(name: str) -> str:
+    """A name that TensorFlow takes.
+
+    >>> plain("conv2d_3.body.0")
+    'conv2d_3_body_0'
+    """
+    return re.sub(r"[^A-Za-z0-9_]", "_", name)

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import tomllib
 from pathlib import Path
 
@@ -70,24 +71,26 @@ def script() -> str:
 
 
 OF_MAKE = {"MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "MFLAGS", "PYTHON", "NB"}
-OF_MAKE |= {"LAB_FLAGS", "TEST_FLAGS", "ZOO_FLAGS", "LOCK_FLAGS"}
+OF_MAKE |= {"LAB_FLAGS", "TEST_FLAGS", "ZOO_FLAGS", "LOCK_FLAGS", "MUTANTS"}
 
 # --- make ------------------------------------------------------------------------------------
 
 
-def run(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess:
+def run(
+    folder: Path, *command: str, user: int | None = None, **environment: str
+) -> subprocess.CompletedProcess:
     settings = {**os.environ, **environment}
     for unwanted in OF_MAKE - environment.keys():  # set where `make test` runs this very test
         settings.pop(unwanted, None)
     return subprocess.run(
-        command, cwd=folder, env=settings, capture_output=True, text=True, timeout=120
+        command, cwd=folder, env=settings, user=user, capture_output=True, text=True, timeout=120
     )
 
 
 def test_help_lists_every_target():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE)) - {"environment"}
-    assert {"lab", "test", "notebooks", "zoo", "lint", "lock", "help"} <= targets
+    assert {"lab", "test", "notebooks", "mutants", "zoo", "lint", "lock", "help"} <= targets
     for command in (["make"], ["make", "help"]):
         done = run(ROOT, *command)
         listed = [line.split()[1] for line in done.stdout.splitlines()]
@@ -122,7 +125,7 @@ def fake(tmp_path):
     """Make a command that is found before the real ones."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    for tool in ("sh", "cat", "dirname", "cksum", "rm", "mv", "make", "id", "awk"):
+    for tool in ("sh", "cat", "dirname", "cksum", "rm", "mv", "make", "id", "awk", "env"):
         (folder / tool).symlink_to(shutil.which(tool))
 
     def make(command: str, body: str) -> Path:
@@ -192,7 +195,7 @@ case "$*" in
 -c*) exit 0 ;;
 *pip\\ --version*|*uv\\ --version*) exit ${NO_UV:-0} ;;
 *pip\\ install*) echo "$*" >> .venv/calls; echo noise; echo noise >&2; exit ${NO_NETWORK:-0} ;;
-*) echo "$*" >> .venv/calls ;;
+*) echo "$*" >> .venv/calls; env > .venv/environment ;;
 esac
 END
 chmod +x .venv/bin/python"""
@@ -241,7 +244,7 @@ def test_a_complete_environment_is_left_alone(made):
     assert calls(folder) == [INSTALL, "-m pytest"]
     done = run(folder, "make", "notebooks", "NB=21", **environment)
     assert (done.returncode, done.stderr) == (0, "")
-    assert calls(folder) == ["tests/execute_notebooks.py 21"]
+    assert calls(folder) == ["tools/execute_notebooks.py 21"]
     with (folder / "pyproject.toml").open("a") as file:
         file.write("# changed\n")
     run(folder, "make", "zoo", **environment)
@@ -258,6 +261,122 @@ def test_a_complete_environment_is_left_alone(made):
     ], "the lock needs uv, not an installation that the old lock may forbid"
 
 
+INHERITED = {
+    "JUPYTER_PREFER_ENV_PATH": "0",
+    "JUPYTER_PATH": "/somewhere",
+    "KERAS_BACKEND": "torch",
+    "MPLBACKEND": "Agg",
+    "PYTHONHOME": "/somewhere",
+    "PYTHONOPTIMIZE": "1",
+    "PYTHONPATH": "/somewhere",
+    "PYTHONWARNINGS": "error",
+}
+
+
+@pytest.mark.parametrize("target", ["lab", "test", "notebooks", "zoo"])
+def test_settings_made_for_other_work_do_not_reach_the_workbook(made, target):
+    folder, path = made
+    assert run(folder, "make", target, PATH=path, OMP_NUM_THREADS="1", **INHERITED).returncode == 0
+    seen = dict(
+        line.split("=", 1)
+        for line in (folder / ".venv" / "environment").read_text().splitlines()
+        if "=" in line
+    )
+    assert {key: seen[key] for key in INHERITED if key in seen} == {
+        "JUPYTER_PREFER_ENV_PATH": "1",
+        "KERAS_BACKEND": "tensorflow",
+    }
+    assert seen["OMP_NUM_THREADS"] == "1", "what the reader may choose is passed on"
+
+
+@pytest.mark.parametrize(
+    "name", ["it's $5 #1", 'a "quoted" $(id) `id`', "modèle 模型; x & y", "-n"]
+)
+def test_a_folder_may_have_any_name(made, name):
+    folder, path = made
+    folder = folder.rename(folder.with_name(name))
+    done = run(folder, "make", "lab", PATH=path)
+    assert (done.returncode, done.stderr) == (0, "")
+    lab = calls(folder)[-1]
+    assert lab.startswith("-m jupyterlab --ServerApp.root_dir=. ")
+    assert lab.endswith("notebooks/00_start_here.ipynb")
+
+
+def test_a_python_whose_path_has_spaces_can_be_chosen(made, tmp_path):
+    folder, path = made
+    other = tmp_path / "my programs" / "python3"
+    other.parent.mkdir()
+    Path(path, "python3").rename(other)
+    assert run(folder, "make", "test", PATH=path, PYTHON=str(other)).returncode == 0
+    assert calls(folder) == [INSTALL, "-m pytest"]
+
+
+def test_the_same_folder_by_a_symlink_is_the_same_environment(made):
+    folder, path = made
+    link = folder.with_name("link")
+    link.symlink_to(folder)
+    assert run(folder, "make", "test", PATH=path).returncode == 0
+    assert calls(folder) == [INSTALL, "-m pytest"]
+    for place in (link, folder):
+        # PWD as a shell that went there by the link has it
+        assert run(place, "make", "test", PATH=path, PWD=str(place)).returncode == 0
+        assert calls(folder) == ["-m pytest"], place
+
+
+@pytest.fixture
+def owned(made):
+    """A project of somebody else: (folder, path, the user that may read it but not write)."""
+    folder, path = made
+    root = folder.parent
+    with tempfile.TemporaryDirectory() as shared:  # pytest's own folders are closed to others
+        if os.getuid() == 0:
+            root = Path(shared)
+            root.chmod(0o755)
+            shutil.copytree(Path(path), root / "bin", symlinks=True)
+            folder, path = Path(shutil.move(folder, root / "a workbook")), str(root / "bin")
+
+        def lock(writable: bool):
+            for place in (folder, *folder.rglob("*")):
+                if place.is_dir():
+                    place.chmod(0o755 if writable else 0o555)
+
+        yield folder, path, 65534 if os.getuid() == 0 else None, lock
+        lock(writable=True)
+
+
+def test_a_complete_environment_of_somebody_else_is_used(owned):
+    folder, path, user, lock = owned
+    assert run(folder, "make", "lab", PATH=path).returncode == 0
+    for notes in ("calls", "environment"):  # what the fake Python writes, also for somebody else
+        (folder / ".venv" / notes).chmod(0o666)
+    lock(writable=False)
+    link = folder.with_name("link")
+    link.symlink_to(folder)
+    for place in (folder, link):
+        done = run(place, "make", "lab", user=user, PATH=path, PWD=str(place))
+        assert (done.returncode, done.stderr) == (0, ""), place
+    made, *used = (folder / ".venv" / "calls").read_text().splitlines()
+    assert made == INSTALL
+    assert len(used) == 3 and all(call.startswith("-m jupyterlab ") for call in used)
+
+
+@pytest.mark.parametrize("state", ["no environment", "half an environment", "only .venv is closed"])
+def test_an_environment_that_cannot_be_written_is_one_line(owned, state):
+    folder, path, user, lock = owned
+    if state != "no environment":
+        assert run(folder, "make", "lab", PATH=path).returncode == 0
+        (folder / ".venv" / "complete").unlink()
+    lock(writable=False)
+    if state == "only .venv is closed":
+        folder.chmod(0o777)
+    for target in ("lab", "test", "lock"):
+        line = one_line(run(folder, "make", target, user=user, PATH=path))
+        assert line.startswith("setup: cannot complete .venv: ")
+        assert f"{folder.resolve()} is not writable by you" in line
+        assert "ask its owner to run make once, or work in a copy of your own" in line
+        assert "network" not in line
+
+
 def test_a_failed_lab_start_is_not_hidden():
     for line in (ROOT / "Makefile").read_text(encoding="utf-8").splitlines():
         assert "|| true" not in line and not line.startswith("\t-")
@@ -269,6 +388,15 @@ def test_ci_runs_make_test():
     text = path.read_text(encoding="utf-8")
     assert "set -euo pipefail" in text
     assert text.rstrip().endswith("make test")
+
+
+def test_what_is_no_test_lies_in_tools():
+    for path in (ROOT / "tests").rglob("*"):
+        if "__pycache__" not in path.parts:
+            assert path.is_file() and path.name.startswith("test_"), f"{path} belongs in tools/"
+    for path in (ROOT / "tools").glob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"^def test_", text, re.MULTILINE), f"{path} belongs in tests/"
 
 
 # --- nothing of one machine in the files -----------------------------------------------------
@@ -283,7 +411,7 @@ def own_files() -> list[Path]:
     except (OSError, subprocess.CalledProcessError):
         names = [
             *ROOT.glob("*"),
-            *(p for d in ("helpers", "notebooks", "tests") for p in (ROOT / d).rglob("*")),
+            *(p for d in ("helpers", "notebooks", "tests", "tools") for p in (ROOT / d).rglob("*")),
         ]
     return [path for path in names if path.is_file()]
 

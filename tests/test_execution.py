@@ -1,13 +1,16 @@
-"""How notebooks are run: time-outs and dead kernels are failures, stored pages are clean."""
+"""How notebooks are run: time-outs, dead kernels and lost pictures fail, stored pages are clean."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import execute_notebooks
+import jupyter_core.paths
 import nbformat
 import pytest
+from jupyter_client.kernelspec import KernelSpecManager
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -18,21 +21,28 @@ except KeyboardInterrupt:
     print("went on")"""
 
 
-def run_suite(folder: Path, *sources: str) -> str:
+PICTURE = new_output("display_data", data={"image/png": "", "text/plain": "<Figure>"})
+
+
+def run_suite(
+    folder: Path, *cells: str | nbformat.NotebookNode, limit: int = 2, **environment: str
+) -> str:
     """pytest's report on a notebook of these cells, with this project's configuration."""
     for name in ("conftest.py", "pyproject.toml"):
         (folder / name).write_bytes((ROOT / name).read_bytes())
-    cells = [new_code_cell(source, execution_count=n) for n, source in enumerate(sources, 1)]
+    cells = [new_code_cell(cell) if isinstance(cell, str) else cell for cell in cells]
+    for number, cell in enumerate(cells, 1):
+        cell.execution_count = number
     (folder / "notebooks").mkdir()
     nbformat.write(new_notebook(cells=cells), folder / "notebooks" / "99_slow.ipynb")
     hidden = folder / "notebooks" / ".ipynb_checkpoints"
     hidden.mkdir()
     (hidden / "99_slow-checkpoint.ipynb").write_text("not a notebook")
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
+    settings = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")} | environment
     command = [sys.executable, "-m", "pytest", "-n", "0", "-rA", "--color=no", "notebooks"]
-    command += ["-p", "no:cacheprovider", "--nbval-cell-timeout=2"]
+    command += ["-p", "no:cacheprovider", f"--nbval-cell-timeout={limit}"]
     done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+        command, cwd=folder, env=settings, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 1, done.stdout + done.stderr
     return done.stdout
@@ -55,6 +65,66 @@ def test_a_dead_kernel_is_noticed_and_named(tmp_path):
     report = run_suite(tmp_path, "import os; os._exit(9)", "1")
     assert "the kernel died while it ran this cell" in report
     assert "FAILED notebooks/99_slow.ipynb::Cell 1" in report
+
+
+def user_kernel(folder: Path) -> str:
+    """A folder of Jupyter data whose kernel `python3` is not this environment's."""
+    kernel = folder / "jupyter" / "kernels" / "python3"
+    kernel.mkdir(parents=True)
+    spec = {"argv": ["false", "{connection_file}"], "display_name": "mine", "language": "python"}
+    (kernel / "kernel.json").write_text(json.dumps(spec))
+    return str(folder / "jupyter")
+
+
+def test_a_page_without_its_pictures_fails(tmp_path):
+    draw = "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()\n"
+    report = run_suite(
+        tmp_path,
+        new_code_cell(draw, outputs=[PICTURE]),
+        new_code_cell(draw + draw, outputs=[PICTURE]),
+        new_code_cell("import matplotlib; matplotlib.use('agg')"),
+        new_code_cell(draw, outputs=[PICTURE]),
+        new_code_cell(draw, outputs=[new_output("stream", name="stdout", text="x")]),
+        new_code_cell("%matplotlib inline"),
+        new_code_cell(draw, outputs=[PICTURE, PICTURE]),
+        limit=60,
+    )
+    for passed in (0, 1, 2, 4, 5):
+        assert f"PASSED notebooks/99_slow.ipynb::Cell {passed}" in report
+    for failed, drawn, stored in ((3, 0, 1), (6, 1, 2)):
+        assert f"FAILED notebooks/99_slow.ipynb::Cell {failed}" in report
+        assert f"Cell {failed} drew {drawn} pictures and its page stores {stored}" in report
+
+
+def test_the_suite_does_not_take_settings_made_for_other_work(tmp_path):
+    """Pictures, kernel and assertions are there, whatever the shell that starts pytest holds."""
+    report = run_suite(
+        tmp_path,
+        new_code_cell("import matplotlib.pyplot as plt; plt.plot([1])", outputs=[PICTURE]),
+        "import os; assert os.environ['KERAS_BACKEND'] == 'tensorflow'",
+        "import warnings; warnings.warn('a warning')",
+        "assert False, 'a claim'",
+        limit=60,
+        MPLBACKEND="nonsense",
+        KERAS_BACKEND="torch",
+        PYTHONWARNINGS="error",
+        PYTHONOPTIMIZE="1",
+        JUPYTER_PATH=user_kernel(tmp_path),
+        JUPYTER_PREFER_ENV_PATH="0",
+    )
+    for passed in (0, 1, 2):
+        assert f"PASSED notebooks/99_slow.ipynb::Cell {passed}" in report
+    assert "FAILED notebooks/99_slow.ipynb::Cell 3" in report and "a claim" in report
+
+
+def test_a_students_own_kernel_does_not_replace_the_teachers(tmp_path, monkeypatch):
+    """In an environment that somebody else owns, Jupyter looks into the home folder first."""
+    monkeypatch.setattr(jupyter_core.paths, "_do_i_own", lambda path: False)
+    monkeypatch.setenv("JUPYTER_DATA_DIR", user_kernel(tmp_path))
+    ours = KernelSpecManager().get_kernel_spec("python3")
+    assert ours.resource_dir.startswith(sys.prefix), "as conftest.py and the Makefile want it"
+    monkeypatch.delenv("JUPYTER_PREFER_ENV_PATH")
+    assert KernelSpecManager().get_kernel_spec("python3").argv[0] == "false"
 
 
 @pytest.fixture

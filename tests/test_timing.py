@@ -1,15 +1,19 @@
 """Times against a clock that the test sets."""
 
+import functools
 import gc
 import json
 import math
 import subprocess
 import sys
 import time
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from helpers import timing
 from helpers.significance import Interval
@@ -17,16 +21,16 @@ from helpers.timing import compare_latency, latency
 
 
 class Clock:
-    """Stands in for the time module: it moves only when a function under test moves it."""
+    """Stands in for the time module: a function under test moves it, and it shows whole ticks."""
 
-    def __init__(self):
-        self.now = 0
+    def __init__(self, tick=1, now=0):
+        self.now, self.tick = now, tick
 
     def perf_counter_ns(self):
-        return self.now
+        return int(self.now // self.tick * self.tick)
 
     def perf_counter(self):
-        return self.now * 1e-9
+        return self.perf_counter_ns() * 1e-9
 
 
 @pytest.fixture
@@ -110,22 +114,111 @@ def test_rounds_interleave_in_changing_order(clock):
     assert order(3) == trace != order(4)
 
 
+# Steps in ns: 1 ms, 15.6 ms (Windows, also where it is no whole number), 100 ns; functions of 20 µs
+# to 20 ms, which take a tenth more or less from call to call.
+TICKS = [1e6, 15.6e6, 15_600_100.3, 100]
+MICROSECONDS = [20, 300, 1500, 15_000, 20_000]
+
+
+def work(clock, microseconds):
+    """A function that takes about so long on the clock."""
+    calls = 0
+
+    def fn():
+        nonlocal calls
+        calls += 1
+        clock.now += 1000 * microseconds * (0.9 + 0.2 * (calls * 0.618034 % 1))
+
+    return fn
+
+
+@pytest.mark.parametrize("tick", TICKS)
+@pytest.mark.parametrize("microseconds", MICROSECONDS)
+def test_a_clock_of_long_steps_gives_the_right_latency(monkeypatch, tick, microseconds):
+    for start in (0, 0.37, 0.8):
+        clock = Clock(tick, start * tick)
+        monkeypatch.setattr(timing, "time", clock)
+        found = latency(work(clock, microseconds))
+        assert found.p50 == pytest.approx(microseconds * 1e-6, rel=0.12)
+        assert found.p50 <= found.p90 <= found.p99 < 1.35e-6 * microseconds
+        assert 5 <= found.runs <= 1000 and clock.now < 5e9
+
+
+@pytest.mark.parametrize("tick", TICKS[:3])
+@pytest.mark.parametrize("microseconds", MICROSECONDS)
+def test_a_clock_of_long_steps_gives_the_right_ratio(monkeypatch, tick, microseconds):
+    for seed in range(3):
+        clock = Clock(tick, seed * 0.31 * tick)
+        monkeypatch.setattr(timing, "time", clock)
+        pair = {"one": work(clock, microseconds), "two": work(clock, 2 * microseconds)}
+        found = compare_latency(pair, seed=seed)
+        ratio = found.ratio["two"]
+        assert ratio.low <= 2 <= ratio.high and 1.3 < ratio.low < ratio.high < 3
+        assert ratio.estimate == pytest.approx(2, rel=0.12)
+        assert found.latency["one"].p50 == pytest.approx(microseconds * 1e-6, rel=0.12)
+        assert found.latency["two"].p50 == pytest.approx(2e-6 * microseconds, rel=0.12)
+
+
+@pytest.mark.parametrize("runs", [1, 2, 5])
+def test_few_runs_on_a_clock_of_long_steps(monkeypatch, runs):
+    clock = Clock(15.6e6, 7e6)
+    monkeypatch.setattr(timing, "time", clock)
+    found = latency(work(clock, 5), runs=runs)
+    assert found.runs == runs and found.p50 == pytest.approx(5e-6, rel=0.12)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(1000, 20_000_000), st.floats(0.01, 30), st.floats(0, 1), st.integers(1, 50))
+def test_latency_is_about_right_on_any_clock(tick, share, start, runs):
+    """share: of the clock's step that a call takes. Single calls differ by a tenth."""
+    clock = Clock(tick, start * tick)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(timing, "time", clock)
+        found = latency(work(clock, share * tick / 1000), runs=runs, seconds=2)
+    assert found.p50 == pytest.approx(share * tick * 1e-9, rel=0.3) and found.runs <= runs
+
+
+def test_a_clock_that_stands_still_is_named(monkeypatch):
+    monkeypatch.setattr(timing, "time", Clock())
+    monkeypatch.setattr(timing, "MAX_CALLS", 10**4)
+    for runs, calls in ((1, "10,000"), (7, "7,000")):
+        with pytest.raises(ValueError, match=f"did not move in {calls} calls"):
+            latency(lambda: None, runs=runs)
+    with pytest.raises(ValueError, match="did not move in 10,000 calls"):
+        compare_latency({"one": lambda: None, "two": lambda: None})
+
+
+def test_a_clock_that_stops_and_goes_is_named(clock):
+    calls = []
+
+    def fn():
+        calls.append(0)
+        clock.now += 0 if len(calls) % 5 == 0 else 1000 + len(calls) ** 2
+
+    with pytest.raises(ValueError, match="stood still for a whole block"):
+        compare_latency({"one": fn, "two": fn}, seconds=1e-4)
+
+
+def test_the_defaults_of_latency_and_of_a_comparison(clock):
+    count = []
+
+    def fn(microseconds):
+        count.append(0)
+        clock.now += 1000 * microseconds + len(count) % 3
+
+    assert latency(lambda: fn(10)).runs == 1000 and len(count) == 10 + 1000
+    assert latency(lambda: fn(2000)).runs == 500  # one second
+    count.clear()
+    found = compare_latency({"one": lambda: fn(1900), "two": lambda: fn(1900)})
+    # Two seconds in rounds of two blocks of 10 calls (below 20 ms), after 11 calls to warm up.
+    assert found.latency["one"].runs == found.latency["two"].runs == 53 * 10
+    assert len(count) == 2 * 53 * 10 + 2 * 11
+
+
 def test_latency_of_a_sleep():
     found = latency(lambda: time.sleep(0.003), seconds=0.15)
-    assert 0.003 <= found.p50 < 0.03 and found.p50 <= found.p90 <= found.p99
+    assert 0.003 <= found.p50 < 0.3 and found.p50 <= found.p90 <= found.p99
     assert 5 <= found.runs <= 50
-
-
-def test_two_sleeps_differ_twofold():
-    short, long = (lambda: time.sleep(0.006)), (lambda: time.sleep(0.012))
-    ratio = compare_latency({"short": short, "long": long}, seconds=0.5).ratio["long"]
-    assert 1.4 < ratio.estimate < 2.6 and ratio.low <= ratio.estimate <= ratio.high
-
-
-def test_fast_functions_differ_twofold():
-    one, two = list(range(200)), list(range(400))  # a few microseconds
-    ratio = compare_latency({"one": lambda: sum(one), "two": lambda: sum(two)}, seconds=0.3).ratio
-    assert 1.3 < ratio["two"].estimate < 2.7
 
 
 def test_garbage_collection_is_off_and_comes_back():
@@ -143,14 +236,148 @@ def test_garbage_collection_is_off_and_comes_back():
         gc.enable()
 
 
-def test_wrong_input_to_the_clock():
-    for wrong in ({"seconds": 0}, {"seconds": math.nan}, {"runs": 0}, {"warmup": -1}):
-        with pytest.raises(ValueError, match="expected > 0"):
+def test_garbage_collection_comes_back_after_a_comparison():
+    seen = []
+
+    def fn():
+        seen.append(gc.isenabled())
+
+    compare_latency({"one": fn, "two": fn}, seconds=1e-4)
+    assert gc.isenabled() and seen[0] and not any(seen[-20:])
+
+    def failing():
+        seen.append(gc.isenabled())
+        if not seen[-1]:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        compare_latency({"one": failing, "two": fn}, seconds=1e-4)
+    assert gc.isenabled()
+
+
+async def coroutine():
+    pass
+
+
+def generator():
+    yield
+
+
+async def asynchronous_generator():
+    yield
+
+
+class Asynchronous:
+    async def __call__(self):
+        pass
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [
+        coroutine,
+        generator,
+        asynchronous_generator,
+        Asynchronous(),
+        functools.partial(coroutine),
+        functools.partial(generator),
+    ],
+)
+def test_a_function_that_returns_before_it_runs_is_refused(fn):
+    with pytest.raises(TypeError, match="fn is a generator or coroutine function"):
+        latency(fn)
+    with pytest.raises(TypeError, match="function 'two' is a generator or coroutine function"):
+        compare_latency({"one": lambda: None, "two": fn})
+
+
+class Counted:
+    calls = 0
+
+    def __call__(self):
+        self.calls += 1
+
+    def method(self):
+        self.calls += 1
+
+
+def test_whatever_can_be_called_can_be_timed():
+    counted = Counted()
+    for fn in (counted, counted.method, functools.partial(counted.method), Counted):
+        assert latency(fn, runs=3, warmup=0, seconds=1e-9).runs == 3
+    assert counted.calls == 9
+
+
+@pytest.mark.parametrize("wrong", [None, 3, "fn", [len], coroutine.__code__])
+def test_what_cannot_be_called_is_refused(wrong):
+    with pytest.raises(TypeError, match="fn is .*: pass a function"):
+        latency(wrong)
+    with pytest.raises(TypeError, match="function 'two' is .*: pass a function"):
+        compare_latency({"one": lambda: None, "two": wrong})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [
+        ({"seconds": 0}, ValueError),
+        ({"seconds": -1}, ValueError),
+        ({"seconds": math.nan}, ValueError),
+        ({"seconds": math.inf}, ValueError),
+        ({"seconds": True}, TypeError),
+        ({"seconds": "1"}, TypeError),
+        ({"seconds": None}, TypeError),
+        ({"runs": 0}, ValueError),
+        ({"runs": True}, TypeError),
+        ({"runs": 10.0}, TypeError),
+        ({"warmup": -1}, ValueError),
+        ({"warmup": False}, TypeError),
+        ({"warmup": 1.5}, TypeError),
+        ({"seed": -1}, ValueError),
+        ({"seed": None}, TypeError),
+    ],
+)
+def test_wrong_settings_are_refused(wrong, error):
+    (name,) = wrong
+    if name != "seed":
+        with pytest.raises(error, match=name):
             latency(lambda: None, **wrong)
-    with pytest.raises(ValueError, match="1 functions"):
-        compare_latency({"one": lambda: None})
-    with pytest.raises(ValueError, match="seconds"):
-        compare_latency({"one": lambda: None, "two": lambda: None}, seconds=-1)
+    if name in ("seconds", "seed"):
+        with pytest.raises(error, match=name):
+            compare_latency({"one": lambda: None, "two": lambda: None}, **wrong)
+
+
+def test_the_smallest_settings_and_numpys_numbers(clock):
+    def fn():
+        clock.now += 1000
+
+    found = latency(fn, seconds=np.float32(1e-9), runs=np.int64(1), warmup=np.int8(0))
+    assert found.runs == 1 and found.p50 == found.p99 == pytest.approx(1e-6)
+    assert compare_latency({"one": fn, "two": fn}, seconds=1e-9).ratio["two"].estimate == 1
+
+
+@pytest.mark.parametrize(
+    ("functions", "error", "words"),
+    [
+        ([len, len], TypeError, "pass a dictionary"),
+        (len, TypeError, "pass a dictionary"),
+        ({1: lambda: None, 2: lambda: None}, TypeError, "pass a dictionary of names"),
+        ({}, ValueError, "0 functions: pass two"),
+        ({"one": lambda: None}, ValueError, "1 functions: pass two"),
+    ],
+)
+def test_wrong_functions_are_refused(functions, error, words):
+    with pytest.raises(error, match=words):
+        compare_latency(functions)
+
+
+def test_a_result_is_not_changed_by_mistake(clock):
+    def fn():
+        clock.now += 1000
+
+    race = compare_latency({"one": fn, "two": fn}, seconds=1e-9)
+    with pytest.raises(FrozenInstanceError):
+        race.ratio = {}
+    with pytest.raises(FrozenInstanceError):
+        race.latency["one"].p50 = 0.0
 
 
 def test_importing_the_clock_imports_neither_torch_nor_scipy():

@@ -1,6 +1,6 @@
 """Runs lessons from top to bottom and stores their outputs: what `make notebooks` does.
 
-usage: python tests/execute_notebooks.py [NN ...]     (default: every lesson and every solution)
+usage: python tools/execute_notebooks.py [NN ...]     (default: every lesson and every solution)
 
 A notebook is replaced only when all its cells ran. What changes from run to run without meaning
 (times of execution, widget models) is left out, so that a diff shows what a lesson's numbers did.
@@ -119,6 +119,7 @@ def readme_picture(notebook: nbformat.NotebookNode) -> bytes | None:
 
 
 def main(numbers: list[str]) -> int:
+    """Run the chosen notebooks. 0: all are stored; 1: some are not; 2: there is no such number."""
     os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # this environment's kernel, not a user's own
     try:
