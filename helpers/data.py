@@ -161,6 +161,10 @@ def fashion_mnist(split: str) -> ImageSet:
     split: "train" is the original 60,000 images and "test" the original 10,000. To choose anything,
     use "fit" and "validation": the first 55,000 and the last 5,000 of "train". Every model in
     data/models was trained on "fit", so "validation" is unseen to all of them.
+
+    >>> test = fashion_mnist("test")
+    >>> test.images.shape, test.names[test.labels[0]]
+    ((10000, 28, 28), 'Ankle boot')
     """
     one_of("split", split, ("train", "fit", "validation", "test"))
     n, prefix = (10000, "t10k") if split == "test" else (60000, "train")
@@ -179,6 +183,10 @@ def watch(split: str) -> SequenceSet:
     Each recording is cut into windows of 100 steps (2 s), 50 steps apart. People are never shared:
     split "train" is subjects 1-7 and "test" subjects 8-10. To choose anything, use "fit" (subjects
     1-5) and "validation" (6 and 7), or hold out subjects of "train" one by one.
+
+    >>> test = watch("test")
+    >>> test.windows.shape, np.unique(test.subjects).tolist()
+    ((1484, 100, 6), [8, 9, 10])
     """
     one_of("split", split, ("train", "fit", "validation", "test"))
     with (
@@ -202,7 +210,11 @@ def watch(split: str) -> SequenceSet:
 
 
 def photo(name: str) -> np.ndarray:
-    """A photograph as uint8 [H, W, 3], RGB: "astronaut", "chelsea", "coffee" or "rocket"."""
+    """A photograph as uint8 [H, W, 3], RGB: "astronaut", "chelsea", "coffee" or "rocket".
+
+    >>> photo("coffee").shape
+    (400, 600, 3)
+    """
     from PIL import Image
 
     one_of("photo", name, PHOTOS)

@@ -29,7 +29,8 @@ QUANTIZED = (  # ResNet8 with quantizers, trained further
     *(f"ResNet8_{bits}bit" for bits in (8, 4, 3, 2)),
     *(f"ResNet8_{bits}bit_{run}" for bits in (4, 2) for run in ("lsq", "seed7", "lsq_seed7")),
 )
-SHIPPED = (*NAMES, *QUANTIZED, "MobileNetV2")
+CONTROLS = ("ResNet8_float_6", "ResNet8_float_10")  # trained further as 4 and 2 bits, in float
+SHIPPED = (*NAMES, *QUANTIZED, *CONTROLS, "MobileNetV2")
 SAID_OF_ALL = {"name": str, "recipe": dict | str, "data": str, "parameters": int, "sha256": str}
 SAID_OF_TRAINED = {
     **dict.fromkeys(("trained_on", "test_correct", "test_total"), int),
@@ -118,15 +119,17 @@ def weights(name: str) -> dict[str, torch.Tensor]:
 
 
 def load(name: str) -> nn.Module:
-    """A shipped, trained model by its name in NAMES or QUANTIZED, checked, in evaluation mode.
+    """A shipped, trained model by its name in NAMES, QUANTIZED or CONTROLS, in evaluation mode.
 
     Raises DataError for a damaged file, or weights that belong to another network.
 
     >>> load("ResNet8")(torch.zeros(1, 1, 28, 28)).shape
     torch.Size([1, 10])
     """
-    one_of("model", name, (*NAMES, *QUANTIZED))
-    return _filled(_with_quantizers(name) if name in QUANTIZED else build(name), name)
+    one_of("model", name, (*NAMES, *QUANTIZED, *CONTROLS))
+    if name in QUANTIZED:
+        return _filled(_with_quantizers(name), name)
+    return _filled(build("ResNet8" if name in CONTROLS else name), name)
 
 
 def mobilenet_v2() -> nn.Module:

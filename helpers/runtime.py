@@ -30,6 +30,11 @@ def open_model(
     which are slow and define what the integer operations mean.
     Raises ValueError for an unknown runtime, a thread count below 1, and bytes that are not a whole
     .tflite model of the kind that `LiteRTModel` runs; FileNotFoundError; TypeError.
+
+    >>> open_model(b"not a model")
+    Traceback (most recent call last):
+    ValueError: the model (11 bytes) is not a .tflite file: bytes 4 to 8 are b'a mo' instead of \
+b'TFL3'; convert the model again
     """
     one_of("runtime", runtime, RUNTIMES)
     return LiteRTModel(read_tflite(path_or_bytes), RUNTIMES[runtime], whole("threads", threads))

@@ -37,10 +37,10 @@ def smoothed_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.
     return nn.functional.cross_entropy(logits, labels, label_smoothing=0.1)
 
 
-NOT_FOR_FIT = ("then", "average", "bits", "start")
+NOT_FOR_FIT = ("then", "average", "bits", "start", "model")
 # What fit is called with; "then" lists what changes in each further round on the same model, and
 # "average" says over how many of the last rounds' ends the weights are averaged (Izmailov et al.
-# 2018, averaging weights leads to wider optima).
+# 2018, averaging weights leads to wider optima); "model" names a shipped one to go on from.
 RECIPES: dict[str, dict] = {
     "LeNet300": IMAGE | dict(epochs=30, lr=0.05, weight_decay=1e-4),
     "LeNet5": IMAGE | dict(epochs=20, lr=0.03, weight_decay=5e-4, augment=flip_and_shift),
@@ -78,6 +78,13 @@ RECIPES |= {
     f"ResNet8_{bits}bit_{run}": RECIPES[f"ResNet8_{bits}bit"] | changed
     for bits in (4, 2)
     for run, changed in OTHER_RUNS.items()
+}
+# As long a training in float: what do the further epochs do by themselves?
+RECIPES |= {
+    f"ResNet8_float_{epochs}": IMAGE
+    | dict(weight_decay=1e-4, augment=flip_and_shift, epochs=epochs, lr=lr)
+    | dict(then=[UNCHANGED_IMAGES], model="ResNet8")
+    for epochs, lr in ((6, 0.02), (10, 0.03))
 }
 
 
@@ -133,6 +140,8 @@ def train(name: str, folder: Path = DATA / "models", **changes) -> dict:
     if "bits" in recipe:
         model = insert_quantizers(load("ResNet8"), recipe["bits"])
         start_steps(model, fitting[0][:500], recipe["start"])
+    elif "model" in recipe:
+        model = load(recipe["model"])
     else:
         model = build(name, recipe["seed"])
     options = {key: value for key, value in recipe.items() if key not in NOT_FOR_FIT}

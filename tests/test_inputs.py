@@ -226,3 +226,8 @@ def test_labels_have_the_shape_of_outputs_without_classes(shape):
 def test_cross_entropy_needs_logits_of_two_classes(outputs):
     with pytest.raises(ValueError, match=r"cross-entropy needs logits \[N, C\] with C >= 2"):
         fitting_labels(outputs, torch.zeros(3).long(), torch.zeros(3).long())
+
+
+def test_soft_targets_may_be_any_numbers():
+    for soft in (torch.full((2, 3), -0.5), torch.full((2, 3), 7.0)):
+        fitting_labels(torch.zeros(2, 3), soft, soft)

@@ -1,4 +1,4 @@
-"""Every notebook keeps the form that DESIGN.md and STYLE.md describe, and every rule here bites.
+"""Every notebook keeps the form that docs/writing_lessons.md describes, and every rule here bites.
 
 A rule is a function `(notebook, path) -> list of findings`. The second half of this file builds a
 notebook that breaks none and breaks it once for each rule.
@@ -17,8 +17,6 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 START = "00_start_here"  # an overview: its own headings, one exercise
 SIZE_LIMIT = 800 * 1024
-LINES_IN_A_CELL = 25
-CELLS_IN_A_LESSON = 60
 COMPARED_CELLS = 5
 CHECK_TAG = "nbval-check-output"
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -136,15 +134,6 @@ def is_small(notebook, path):
     return [f"{size // 1024} KiB, more than {SIZE_LIMIT // 1024}"] if size > SIZE_LIMIT else []
 
 
-def has_short_cells(notebook, path):
-    found = []
-    for number, cell in enumerate(code_cells(notebook), 1):
-        lines = sum(bool(line.strip()) for line in cell.source.splitlines())
-        if lines > LINES_IN_A_CELL:
-            found.append(f"code cell {number} has {lines} lines: one idea a cell")
-    return found
-
-
 def runs_no_shell(notebook, path):
     shell = re.compile(r"^\s*(?:!|%%(?:bash|sh|script)|%\s*(?:pip|conda|sx|system))", re.MULTILINE)
     return [
@@ -252,11 +241,6 @@ def has_no_filler(notebook, path):
     return ["filler words: " + ", ".join(words)] if words else []
 
 
-def is_one_lesson(notebook, path):
-    count = len(notebook.cells)
-    return [f"{count} cells: is this two lessons?"] if count > CELLS_IN_A_LESSON else []
-
-
 def has_checked_exercises(notebook, path):
     numbers = exercises(notebook, path)
     fewest, most = (1, 4) if path.stem == START else (2, 4)
@@ -313,7 +297,6 @@ BOTH: list[Rule] = [
     shows_no_machine_path,
     stores_nothing_volatile,
     is_small,
-    has_short_cells,
     runs_no_shell,
     lets_every_cell_be_tested,
     has_no_emoji,
@@ -330,7 +313,6 @@ LESSON: list[Rule] = [
     stores_a_figure,
     asks_to_predict,
     has_no_filler,
-    is_one_lesson,
     has_checked_exercises,
     has_its_solutions,
 ]
@@ -454,7 +436,6 @@ LESSON_MUTATIONS = [
     ("state", lambda n: n.metadata.update(widgets={}), "state of widgets"),
     ("times", lambda n: code(n).metadata.update(execution={}), "times of execution"),
     ("size", add_output(printed("x" * SIZE_LIMIT)), "KiB, more than 800"),
-    ("long cell", lambda n: code(n).update(source="x = 1\n" * 26), "has 26 lines"),
     ("shell", lambda n: code(n).update(source="!ls"), "shell command"),
     ("pip", lambda n: code(n).update(source="%pip install x"), "shell command"),
     ("skip", tag("nbval-skip"), "has the tag nbval-skip"),
@@ -475,7 +456,6 @@ LESSON_MUTATIONS = [
     ("figure", lambda n: code(n, 7).update(outputs=[]), "no stored figure"),
     ("predict", replace("Predict", "Guess"), "never asked to predict"),
     ("filler", add_prose("It is Simply a robust step."), "filler words: robust, simply"),
-    ("cells", lambda n: n.cells.extend(new_markdown_cell("x") for _ in range(60)), "two lessons"),
     ("exercise number", replace("Exercise 21.2", "Exercise 21.3"), "exercises ['21.1', '21.3']"),
     ("one exercise", replace("Exercise 21.2", "Exercise"), "2 to 4 of them"),
     ("no check", replace('check("21.2"', 'print("21.2"'), "exercise 21.2 has no check"),

@@ -178,6 +178,26 @@ def test_latency_is_about_right_on_any_clock(tick, share, start, runs):
     assert found.p50 == pytest.approx(share * tick * 1e-9, rel=0.3) and found.runs <= runs
 
 
+@pytest.mark.parametrize(
+    ("times", "tick"),
+    [
+        ([0, 0, 1000, 0, 2000], 1000),
+        ([2000, 3000], 1000),
+        ([1000, 3000], 1000),  # no two that are one step apart
+        ([0, 1000, 1001, 2001], 1000),  # a step that is no whole ns
+        ([10**7, 10**7 + 4000, 2 * 10**7], 9_996_000),  # 4000 ns do not matter here
+        ([10_000, 29_990], 10_000),
+        ([501, 537], 0),
+        ([1000, 1003, 1500, 2200], 0),
+        ([1000, 1000, 1000], 0),
+        ([0, 0], 0),
+        ([1000], 0),
+    ],
+)
+def test_the_clocks_step_shows_in_times_that_differ(times, tick):
+    assert timing._tick(np.array(times)) == tick
+
+
 def test_a_clock_that_stands_still_is_named(monkeypatch):
     monkeypatch.setattr(timing, "time", Clock())
     monkeypatch.setattr(timing, "MAX_CALLS", 10**4)
@@ -209,10 +229,10 @@ def test_the_defaults_of_latency_and_of_a_comparison(clock):
     assert latency(lambda: fn(10)).runs == 1000 and len(count) == 10 + 1000
     assert latency(lambda: fn(2000)).runs == 500  # one second
     count.clear()
-    found = compare_latency({"one": lambda: fn(1900), "two": lambda: fn(1900)})
+    found = compare_latency({"one": lambda: fn(1990), "two": lambda: fn(1990)})
     # Two seconds in rounds of two blocks of 10 calls (below 20 ms), after 11 calls to warm up.
-    assert found.latency["one"].runs == found.latency["two"].runs == 53 * 10
-    assert len(count) == 2 * 53 * 10 + 2 * 11
+    assert found.latency["one"].runs == found.latency["two"].runs == 51 * 10
+    assert len(count) == 2 * 51 * 10 + 2 * 11
 
 
 def test_latency_of_a_sleep():

@@ -29,7 +29,7 @@ def models_folder(tmp_path, monkeypatch, some):
 
 
 def test_every_model_has_a_recipe():
-    assert tuple(zoo.RECIPES) == (*models.NAMES, *models.QUANTIZED)
+    assert tuple(zoo.RECIPES) == (*models.NAMES, *models.QUANTIZED, *models.CONTROLS)
 
 
 @pytest.mark.parametrize("name", zoo.RECIPES)
