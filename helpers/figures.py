@@ -22,16 +22,19 @@ COLORS = {
     "neutral": "#555555",
 }
 
+# For anything that is not one of these: from light to dark, as many as there are lines to draw.
+SERIES = ("#B0B0B0", "#7F7F7F", "#4D4D4D", "#000000")
+
 
 def use_style() -> None:
-    """Set matplotlib's defaults for the lesson: 80 dpi, light frame, the course's colors.
+    """Set matplotlib's defaults for the lesson: 110 dpi, light frame, the course's colors.
 
     In a notebook pictures appear below their cells as PNG. Neither the environment (MPLBACKEND), a
     matplotlibrc nor an IPython profile of the reader's changes that, or the style.
 
     >>> use_style()
     >>> plt.rcParams["figure.dpi"]
-    80.0
+    110.0
     """
     shell = get_ipython()
     if hasattr(shell, "kernel"):  # not in a terminal: there the reader's windows are right
@@ -40,8 +43,8 @@ def use_style() -> None:
     matplotlib.rcdefaults()
     plt.rcParams.update(
         {
-            "figure.dpi": 80,
-            "figure.figsize": (8.0, 3.6),
+            "figure.dpi": 110,
+            "figure.figsize": (7.2, 3.4),
             "figure.constrained_layout.use": True,
             "font.size": 11,
             "axes.spines.top": False,

@@ -16,6 +16,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from IPython.core.inputtransformer2 import TransformerManager
 from lesson_code import cells, definitions
 from numpy.random import default_rng
 from scipy.signal import correlate2d
@@ -25,8 +26,8 @@ from helpers import checks, exercises, mistakes
 from helpers.checks import check
 from helpers.exercises import EXERCISES, NotYet
 
-for part in checks.PARTS.values():
-    importlib.import_module(f"helpers.{part}")
+for part in sorted(Path(checks.__file__).parent.glob("checks_*.py")):
+    importlib.import_module(f"helpers.{part.stem}")
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 MISTAKES = [(number, hint) for number, e in EXERCISES.items() for hint in e.mistakes]
@@ -34,13 +35,16 @@ RIGHT = {number: e.solution for number, e in EXERCISES.items()}
 
 
 def solutions():
-    """(exercise, notebook stem, name of the function) of every check call in the solutions."""
+    """(exercise, notebook, name of the function): what solutions check, and what try-its end in."""
     found = []
-    for path in sorted((NOTEBOOKS / "solutions").glob("*.ipynb")):
-        for cell in cells(f"solutions/{path.stem}"):
-            for node in ast.walk(ast.parse(cell)):
+    for path in sorted(NOTEBOOKS.rglob("*.ipynb")):
+        notebook = path.relative_to(NOTEBOOKS).with_suffix("").as_posix()
+        for cell in cells(notebook):
+            for node in ast.walk(ast.parse(TransformerManager().transform_cell(cell))):
                 if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "check":
-                    found.append((node.args[0].value, path.stem, node.args[1].id))
+                    number = node.args[0].value
+                    if notebook.startswith("solutions/") or number.endswith(".0"):
+                        found.append((number, notebook, node.args[1].id))
     return found
 
 
@@ -62,7 +66,7 @@ def said(capsys):
 
 @pytest.mark.parametrize(("number", "lesson", "name"), solutions())
 def test_a_solution_is_accepted(number, lesson, name, said):
-    assert said(number, getattr(definitions(f"solutions/{lesson}"), name)) == "correct"
+    assert said(number, getattr(definitions(lesson), name)) == "correct"
 
 
 @pytest.mark.parametrize("number", EXERCISES)
@@ -122,25 +126,6 @@ def erased_by_loops(x, generator):
     return x
 
 
-def first_that_helps(w, step, H, low, high):
-    """Another search than the solution's: whatever lowers the error is turned at once."""
-    q = np.clip(np.rint(w / step), low, high).astype(int)
-
-    def error():
-        return (step * q - w) @ H @ (step * q - w)
-
-    before = math.inf
-    while error() < before:
-        before = error()
-        for j in range(len(w)):
-            now, was = error(), q[j]
-            other = math.floor(w[j] / step) + math.ceil(w[j] / step) - was
-            q[j] = min(max(other, low), high)
-            if error() >= now:
-                q[j] = was
-    return q.tolist()
-
-
 def oscillation_by_loops(integers, m):
     found = []
     for column in np.asarray(integers).T.tolist():
@@ -165,30 +150,28 @@ OTHER_STYLES = [
     ("11.2", lambda z, y, e: smoothed_by_torch(z.astype(np.float32), y, e).numpy()),
     ("11.3", lambda w, g, state, *rest: RIGHT["11.3"](w, g, state, *rest).tolist()),
     ("11.3", lambda w, g, state, *rest: torch.tensor(RIGHT["11.3"](w, g, state, *rest))),
-    ("12.1", lambda *a: np.array(RIGHT["12.1"](*a))),
-    ("12.1", lambda *a: [np.int32(v) for v in RIGHT["12.1"](*a)]),
-    ("12.2", lambda c, s: torch.full((c, 1, s, s), 1 / s**2)),
-    ("12.3", correlated_by_loops),
-    ("12.3", lambda x, w: correlate2d(x, w, "valid")),
-    ("12.3", lambda x, w: RIGHT["12.3"](x.astype(np.float32), w.astype(np.float32))),
-    ("13.1", lambda steps, kept: -np.log(kept ** (-1 / np.float32(steps)) - 1)),
-    ("13.2", gru_by_loops),
-    ("13.3", split_by_loops),
-    ("14.1", balanced_accuracy_score),
-    ("14.2", lambda p, h: np.int64(np.ceil(1.959964**2 * p * (1 - p) / h**2))),
-    ("14.3", erased_by_loops),
-    ("15.2", lambda *a: np.inf if RIGHT["15.2"](*a) == math.inf else np.int64(RIGHT["15.2"](*a))),
-    ("15.3", lambda *a: RIGHT["15.3"](*a) or 0),
+    ("12.2", lambda *a: np.array(RIGHT["12.2"](*a))),
+    ("12.2", lambda *a: [np.int32(v) for v in RIGHT["12.2"](*a)]),
+    ("13.2", lambda c, s: torch.full((c, 1, s, s), 1 / s**2)),
+    ("12.4", correlated_by_loops),
+    ("12.4", lambda x, w: correlate2d(x, w, "valid")),
+    ("12.4", lambda x, w: RIGHT["12.4"](x.astype(np.float32), w.astype(np.float32))),
+    ("15.2", lambda steps, kept: -np.log(kept ** (-1 / np.float32(steps)) - 1)),
+    ("15.3", gru_by_loops),
+    ("16.1", balanced_accuracy_score),
+    ("16.2", lambda p, h: np.int64(np.ceil(1.959964**2 * p * (1 - p) / h**2))),
+    ("16.3", erased_by_loops),
+    ("18.2", lambda *a: np.inf if RIGHT["18.2"](*a) == math.inf else np.int64(RIGHT["18.2"](*a))),
+    ("18.3", lambda *a: RIGHT["18.3"](*a) or 0),
     ("21.1", lambda *a: [np.float32(RIGHT["21.1"](*a)[0]), np.int64(RIGHT["21.1"](*a)[1])]),
     ("21.1", lambda *a: (torch.tensor(RIGHT["21.1"](*a)[0]), torch.tensor(RIGHT["21.1"](*a)[1]))),
     ("21.2", lambda *a: np.float32(RIGHT["21.2"](*a))),
-    ("21.3", looked_up),
-    ("22.1", lambda *a: [part.tolist() for part in RIGHT["22.1"](*a)]),
-    ("22.2", lambda *a: [torch.from_numpy(part) for part in RIGHT["22.2"](*a)]),
-    ("22.3", first_that_helps),
-    ("23.1", lambda x, *a: [float(RIGHT["23.1"](np.array([v]), *a)[0]) for v in x]),
-    ("23.2", lambda *a: (RIGHT["23.2"](*a)[0].astype(np.int16), *RIGHT["23.2"](*a)[1:])),
-    ("23.3", oscillation_by_loops),
+    ("22.3", looked_up),
+    ("23.1", lambda *a: [part.tolist() for part in RIGHT["23.1"](*a)]),
+    ("24.2", lambda *a: [torch.from_numpy(part) for part in RIGHT["24.2"](*a)]),
+    ("25.0", lambda x, *a: [float(RIGHT["25.0"](np.array([v]), *a)[0]) for v in x]),
+    ("26.1", lambda *a: (RIGHT["26.1"](*a)[0].astype(np.int16), *RIGHT["26.1"](*a)[1:])),
+    ("25.2", oscillation_by_loops),
 ]
 
 
@@ -197,7 +180,7 @@ def test_a_right_answer_in_another_style_is_accepted(number, answer, said):
     assert said(number, answer) == "correct"
 
 
-@pytest.mark.parametrize("number", EXERCISES)
+@pytest.mark.parametrize("number", sorted(EXERCISES.keys() - {"26.2"}))  # there ties decide
 def test_an_answer_that_computes_in_float32_is_accepted(number, said):
     def single(*arguments):
         floats = [isinstance(a, np.ndarray) and a.dtype == float for a in arguments]
@@ -229,10 +212,10 @@ def test_folded_layers_do_the_work_of_both(seed, eps):
         tensors = (torch.from_numpy(v) for v in (y, mean, var, gamma, beta))
         return torch.nn.functional.batch_norm(*tensors, eps=eps).numpy()
 
-    folded_w, folded_b = RIGHT["22.1"](w, b, gamma, beta, mean, var, eps)
+    folded_w, folded_b = RIGHT["23.1"](w, b, gamma, beta, mean, var, eps)
     assert np.allclose(x @ folded_w.T + folded_b, norm(x @ w.T + b))
     q, step = draw.integers(-7, 8, (3, 5)), draw.uniform(0.1, 1, 3)
-    new_q, new_step, bias = RIGHT["23.2"](q, step, gamma, beta, mean, var, eps)
+    new_q, new_step, bias = RIGHT["26.1"](q, step, gamma, beta, mean, var, eps)
     assert (new_step > 0).all() and new_q.dtype == q.dtype
     layer = x @ (new_step[:, None] * new_q).T + bias
     assert np.allclose(layer, norm(x @ (step[:, None] * q).T))
@@ -241,10 +224,9 @@ def test_folded_layers_do_the_work_of_both(seed, eps):
 def test_equalized_layers_compute_the_same_from_equal_ranges():
     draw = default_rng(0)
     w1, b1, w2, x = (draw.normal(size=shape) for shape in ((4, 6), (4,), (3, 4), (50, 6)))
-    w1[1], w2[:, 2] = 0, 0
-    e1, eb, e2 = RIGHT["22.2"](w1, b1, w2)
+    e1, eb, e2 = RIGHT["24.2"](w1, b1, w2)
     assert np.allclose(np.maximum(x @ w1.T + b1, 0) @ w2.T, np.maximum(x @ e1.T + eb, 0) @ e2.T)
-    assert np.allclose(np.abs(e1).max(1)[[0, 3]], np.abs(e2).max(0)[[0, 3]])
+    assert np.allclose(np.abs(e1).max(1), np.abs(e2).max(0))
 
 
 @settings(deadline=None, max_examples=50)
@@ -254,7 +236,7 @@ def test_step_slope_agrees_with_straight_through_autograd(size, seed):
     step = torch.full((20,), size, dtype=torch.float64, requires_grad=True)
     v = (x / step).clamp(-4, 3)
     (step * (v + (v.round() - v).detach())).sum().backward()
-    assert np.allclose(RIGHT["23.1"](x.numpy(), size, -4, 3), step.grad)
+    assert np.allclose(RIGHT["25.0"](x.numpy(), size, -4, 3), step.grad)
 
 
 # --- mistakes ----------------------------------------------------------------------------------
@@ -333,62 +315,44 @@ OTHERS = [
     ("11.3", lambda w, g, state, *rest: g, "is 0.3, expected"),
     ("11.3", lambda w, g, state, *rest: w[:2], "return the new weight"),
     ("11.3", lambda w, g, s, rate, decay, *rest: RIGHT["11.3"](w, g, s, 0.01, decay, *rest), "is "),
-    ("12.1", lambda *a: ("656", "128576"), "returned '656', expected numbers as parameters"),
-    ("12.1", lambda *a: 656, "return 2 values (parameters, MACs)"),
-    ("12.1", lambda *a: (656, 128577), "MACs is 128577, expected 128576"),
-    ("12.1", lambda *a: tuple(float(v) for v in RIGHT["12.1"](*a)), "an int is asked for"),
-    ("12.2", lambda c, s: np.full((c, 1, s, s), 1 / s**2), "dtype is float64, not float32"),
-    ("12.2", lambda c, s: [[[[0.25, 0.25], [0.25]]]] * c, "expected an array of shape"),
-    ("12.2", lambda c, s: np.full((c, s, s), 1 / s**2), "expected the shape (3, 1, 2, 2)"),
-    ("12.3", lambda x, w: RIGHT["12.3"](x, w)[:, :-1], "expected the shape (6, 9)"),
-    ("12.3", lambda x, w: RIGHT["12.3"](x, w) + 0j, "complex"),
-    ("13.1", lambda steps, kept: "4.97", "returned '4.97', expected one number"),
-    ("13.2", lambda x, h, *a: h.__setitem__(..., RIGHT["13.2"](x, h, *a)) or h, "changed h"),
-    ("13.2", lambda x, h, *a: RIGHT["13.2"](x, h, *a)[:1], "expected the shape (4, 3)"),
-    ("13.2", lambda x, h, *a: RIGHT["13.2"](x, 0 * h, *a), "W_hn (r * h)"),
-    ("13.2", lambda x, h, *a: RIGHT["13.2"](x, h.T, *a), "raised ValueError"),
-    ("13.3", lambda s, held, g: (np.where(s != 3), np.where(s == 3)), "take its [0]"),
-    ("13.3", lambda s, held, g: (np.nonzero(s != 3), np.nonzero(s == 3)), "take its [0]"),
-    ("13.3", lambda s, held, g: (np.argwhere(s != 3), np.argwhere(s == 3)), "each is a list"),
-    ("13.3", lambda s, held, g: (s != 3, s == 3), "not masks"),
-    ("13.3", lambda s, held, g: (torch.tensor(s != 3), torch.tensor(s == 3)), "not masks"),
-    ("13.3", lambda s, held, g: np.split(g.permutation(len(s)), [6]), "draw people"),
-    ("13.3", lambda s, held, g: split_by(s, np.unique(s)[:held]), "draw from all"),
-    ("13.3", lambda s, held, g: split_by(s, np.unique(s)[g.permutation(4)[:held]]), "from all"),
-    ("13.3", neighbors_only, "drawn freely"),
-    ("13.3", lambda s, held, g: split_by(s, g.choice(np.unique(s), held)), "in the test part"),
-    ("13.3", lambda s, held, g: split_by(s, g.choice(np.unique(s), 1)), "held=2: 1 people"),
-    ("13.3", lambda s, held, g: split_by(s, g.choice(np.unique(s), held, False))[::-1], "swapped"),
-    ("13.3", lambda s, h, g: split_by(s, default_rng().choice(np.unique(s), h, False)), "from the"),
-    ("13.3", lambda s, h, g: split_by(s, default_rng(0).choice(np.unique(s), h, False)), "from"),
-    ("13.3", lambda s, held, g: (s[s != 3], s[s == 3]), "places, not names"),
-    ("13.3", lambda s, held, g: (np.array([0.0]), np.array([2.0])), "whole"),
-    ("13.3", lambda s, held, g: (np.array([0, 1]), np.array([2, 4, 10])), "every window"),
-    ("13.3", lambda s, held, g: np.flatnonzero(s == 3), "two arrays"),
-    ("14.1", lambda y, a: np.array([0.6, 0.5, 1]), "expected one number"),
-    ("14.1", lambda y, a: np.mean([(a[y == k] == k).mean() for k in (0, 1)]), "expected 0.7"),
-    ("14.2", lambda p, h: np.ceil(1.96**2 * p * (1 - p) / h**2), "a float (float64): an int is"),
-    ("14.2", lambda p, h: 3458, "p=0.5, h=0.05"),
-    ("14.3", erasing(same=True), "one corner for each image"),
-    ("14.3", erasing(high=20), "upper end"),
-    ("14.3", erasing(high=28), "0..20"),
-    ("14.3", erasing(size=9, high=20), "not 8x8"),
-    ("14.3", erasing(gap=1, high=20), "not 8x8"),
-    ("14.3", erasing(seeded=False), "pass generator"),
-    ("14.3", erasing(seed=0), "another seed"),
-    ("14.3", erasing(diagonal=True), "independent"),
-    ("14.3", erasing(n=64), "raised RuntimeError"),
-    ("14.3", lambda x, generator: x.mul_(erasing()(x, generator) != 0), "your function changed x"),
-    ("14.3", lambda x, generator: erasing()(torch.ones_like(x), generator), "stay as they are"),
-    ("14.3", lambda x, generator: x * 0.5, "stay as they are"),
-    ("14.3", lambda x, generator: x[:1], "return a float tensor of shape"),
-    ("14.3", lambda x, generator: x.numpy(), "return a float tensor of shape"),
-    ("15.1", lambda *a: 100.0, "is 100, expected 1212.44"),
-    ("15.2", lambda *a: float(RIGHT["15.2"](*a)), "an int is asked for"),
-    ("15.2", lambda n, m, *a: n // m, "is 2, expected 18"),
-    ("15.2", lambda *a: RIGHT["15.2"](*a, never=False, whole=math.floor), "still waits: round up"),
-    ("15.3", lambda *a: RIGHT["15.3"](*a, at_least=float, bits=1), "those are bits"),
-    ("15.3", lambda *a: 1.0, "expected 475832"),
+    ("12.2", lambda *a: ("656", "128576"), "returned '656', expected numbers as parameters"),
+    ("12.2", lambda *a: 656, "return 2 values (parameters, MACs)"),
+    ("12.2", lambda *a: (656, 128577), "MACs is 128577, expected 128576"),
+    ("12.2", lambda *a: tuple(float(v) for v in RIGHT["12.2"](*a)), "an int is asked for"),
+    ("13.2", lambda c, s: np.full((c, 1, s, s), 1 / s**2), "dtype is float64, not float32"),
+    ("13.2", lambda c, s: [[[[0.25, 0.25], [0.25]]]] * c, "expected an array of shape"),
+    ("13.2", lambda c, s: np.full((c, s, s), 1 / s**2), "expected the shape (3, 1, 2, 2)"),
+    ("12.4", lambda x, w: RIGHT["12.4"](x, w)[:, :-1], "expected the shape (6, 9)"),
+    ("12.4", lambda x, w: RIGHT["12.4"](x, w) + 0j, "complex"),
+    ("15.2", lambda steps, kept: "4.97", "returned '4.97', expected one number"),
+    ("15.3", lambda x, h, *a: h.__setitem__(..., RIGHT["15.3"](x, h, *a)) or h, "changed h"),
+    ("15.3", lambda x, h, *a: RIGHT["15.3"](x, h, *a)[:1], "expected the shape (4, 3)"),
+    ("15.3", lambda x, h, *a: RIGHT["15.3"](x, 0 * h, *a), "W_hn (r * h)"),
+    ("15.3", lambda x, h, *a: RIGHT["15.3"](x, h.T, *a), "raised ValueError"),
+    ("16.1", lambda y, a: np.array([0.6, 0.5, 1]), "expected one number"),
+    ("16.1", lambda y, a: np.mean([(a[y == k] == k).mean() for k in (0, 1)]), "expected 0.7"),
+    ("16.2", lambda p, h: np.ceil(1.96**2 * p * (1 - p) / h**2), "a float (float64): an int is"),
+    ("16.2", lambda p, h: 3458, "p=0.5, h=0.05"),
+    ("16.3", erasing(same=True), "one corner for each image"),
+    ("16.3", erasing(high=20), "upper end"),
+    ("16.3", erasing(high=28), "0..20"),
+    ("16.3", erasing(size=9, high=20), "not 8x8"),
+    ("16.3", erasing(gap=1, high=20), "not 8x8"),
+    ("16.3", erasing(seeded=False), "pass generator"),
+    ("16.3", erasing(seed=0), "another seed"),
+    ("16.3", erasing(diagonal=True), "independent"),
+    ("16.3", erasing(n=64), "raised RuntimeError"),
+    ("16.3", lambda x, generator: x.mul_(erasing()(x, generator) != 0), "your function changed x"),
+    ("16.3", lambda x, generator: erasing()(torch.ones_like(x), generator), "stay as they are"),
+    ("16.3", lambda x, generator: x * 0.5, "stay as they are"),
+    ("16.3", lambda x, generator: x[:1], "return a float tensor of shape"),
+    ("16.3", lambda x, generator: x.numpy(), "return a float tensor of shape"),
+    ("18.1", lambda *a: 100.0, "is 100, expected 1212.44"),
+    ("18.2", lambda *a: float(RIGHT["18.2"](*a)), "an int is asked for"),
+    ("18.2", lambda n, m, *a: n // m, "is 2, expected 18"),
+    ("18.2", lambda *a: RIGHT["18.2"](*a, never=False, whole=math.floor), "still waits: round up"),
+    ("18.3", lambda *a: RIGHT["18.3"](*a, at_least=float, bits=1), "those are bits"),
+    ("18.3", lambda *a: 1.0, "expected 475832"),
     ("21.1", lambda *a: RIGHT["21.1"](*a)[0], "return 2 values (scale, zero_point)"),
     ("21.1", lambda *a: (RIGHT["21.1"](*a)[0], float(RIGHT["21.1"](*a)[1])), "an int is asked"),
     ("21.1", lambda *a: (RIGHT["21.1"](*a)[0], 57.0), "zero_point is 57, expected 64"),
@@ -398,41 +362,36 @@ OTHERS = [
     ("21.2", lambda x, b, t: x.sort() or 1, "your function changed x"),
     ("21.2", lambda x, b, t: t[::-1].sort() or 1, "your function changed thresholds"),
     ("21.2", lambda *a: 7.0, "expected 2.5"),
-    ("21.3", lambda x: RIGHT["21.3"](x).ravel(), "expected the shape (2, 2)"),
-    ("22.1", lambda *a: (a[0], a[1]), "each row of w"),
-    ("22.1", lambda w, b, *a: (RIGHT["22.1"](w, b, *a, along=1)[0], b), "belongs to the rows"),
-    ("22.1", lambda *a: (RIGHT["22.1"](*a)[0], 1.0), "b has the shape ()"),
-    ("22.1", lambda w, *a: RIGHT["22.1"](w.__imul__(2), *a), "your function changed w"),
-    ("22.1", lambda w, b, *a: RIGHT["22.1"](w, b.__iadd__(2), *a), "your function changed b"),
-    ("22.2", lambda *a: RIGHT["22.2"](*a)[:2], "return 3 values (w1, b1, w2)"),
-    ("22.2", lambda w1, b1, w2: RIGHT["22.2"](w1.__imul__(2), b1, w2), "changed w1"),
-    ("22.3", lambda w, step, *a: step * RIGHT["22.3"](w, step, *a), "not step * q"),
-    ("22.3", lambda *a: RIGHT["22.3"](*a)[:1], "not shape (1,)"),
-    ("22.3", lambda w, step, H, low, high: RIGHT["22.3"](w, step, H, -9, 9), "outside of -3 to 3"),
-    ("22.3", lambda w, step, H, low, high: np.full(len(w), low), "neither the floor"),
-    ("22.3", lambda *a: half_wrong(*a), "only where that lowers it"),
-    ("22.3", lambda w, step, H, *a: RIGHT["22.3"](w, step, np.eye(len(w)), *a), "to nearest"),
-    ("22.3", lambda w, step, H, *a: RIGHT["22.3"](w, step, H * (H < 0.9), *a), "not yet"),
-    ("22.3", lambda w, *a: RIGHT["22.3"](w.__imul__(0.9), *a), "your function changed w"),
-    ("23.1", lambda *a: RIGHT["23.1"](*a).sum(), "has the shape ()"),
-    ("23.1", lambda x, *a: 0 * x, "x = 0.3 gave 0, expected 0.4 (step=0.5, qmin=-2, qmax=1)"),
-    ("23.2", lambda q, s, *a: (q * 0.5, *RIGHT["23.2"](q, s, *a)[1:]), "q takes the sign of g"),
-    ("23.2", lambda *a: (RIGHT["23.2"](*a)[0] * 1.0, *RIGHT["23.2"](*a)[1:]), "an int is asked"),
-    ("23.2", lambda *a: RIGHT["23.2"](*a)[0], "return 3 values"),
-    ("23.3", lambda *a: RIGHT["23.3"](*a).mean(), "has the shape ()"),
-    ("23.3", lambda q, m: 0.0 * q[0], "expected 0.3125"),
+    ("22.3", lambda x: RIGHT["22.3"](x).ravel(), "expected the shape (2, 2)"),
+    ("23.1", lambda *a: (a[0], a[1]), "each row of w"),
+    (
+        "23.1",
+        lambda w, b, gamma, beta, mean, var, eps: (w * (gamma / np.sqrt(var + eps)), b),
+        "to the rows",
+    ),
+    ("23.1", lambda *a: (RIGHT["23.1"](*a)[0], 1.0), "b has the shape ()"),
+    ("23.1", lambda w, *a: RIGHT["23.1"](w.__imul__(2), *a), "your function changed w"),
+    ("23.1", lambda w, b, *a: RIGHT["23.1"](w, b.__iadd__(2), *a), "your function changed b"),
+    ("24.2", lambda *a: RIGHT["24.2"](*a)[:2], "return 3 values (w1, b1, w2)"),
+    ("24.2", lambda w1, b1, w2: RIGHT["24.2"](w1.__imul__(2), b1, w2), "changed w1"),
+    ("24.3", lambda w, step, *a: step * RIGHT["24.3"](w, step, *a), "not s q"),
+    ("24.3", lambda *a: RIGHT["24.3"](*a)[:1], "the shape (1,)"),
+    ("24.3", lambda w, step, H, low, high: np.full(len(w), low), "expected"),
+    ("24.3", lambda w, step, H, *a: RIGHT["24.3"](w, step, np.eye(len(w)), *a), "to nearest"),
+    ("24.3", lambda w, step, H, *a: RIGHT["24.3"](w, step, H * (H < 0.9), *a), "not yet"),
+    ("24.3", lambda w, *a: RIGHT["24.3"](w.__imul__(0.9), *a), "your function changed w"),
+    ("25.0", lambda *a: RIGHT["25.0"](*a).sum(), "has the shape ()"),
+    ("25.0", lambda x, *a: 0 * x, "x = 0.3 gave 0, expected 0.4 (step=0.5, qmin=-2, qmax=1)"),
+    ("26.1", lambda q, s, *a: (q * 0.5, *RIGHT["26.1"](q, s, *a)[1:]), "q takes the sign of g"),
+    ("26.1", lambda *a: (RIGHT["26.1"](*a)[0] * 1.0, *RIGHT["26.1"](*a)[1:]), "an int is asked"),
+    ("26.1", lambda *a: RIGHT["26.1"](*a)[0], "return 3 values"),
+    ("25.2", lambda *a: RIGHT["25.2"](*a).mean(), "has the shape ()"),
+    ("25.2", lambda q, m: 0.0 * q[0], "expected 0.3125"),
 ]
 
 
 def clamped(scale, zero_point, bits):
     return scale, min(max(zero_point, 0), 2**bits - 1)
-
-
-def half_wrong(w, step, H, low, high):
-    """Every second weight is rounded the wrong way."""
-    down, up = np.floor(w / step), np.ceil(w / step)
-    q = np.rint(w / step)
-    return np.where(np.arange(len(w)) % 2, down + up - q, q).clip(low, high)
 
 
 def loss_from_p(z, y, epsilon, floor):
@@ -488,7 +447,10 @@ def test_an_answer_that_changes_an_argument_is_told_so(number, k, name, said):
         result = RIGHT[number](*arguments)
         if k < len(arguments) and hasattr(arguments[k], "shape"):
             arrays.append(arguments[k].shape)
-            arguments[k].flat[0] += 1 if isinstance(arguments[k], np.ndarray) else 0
+            values = (
+                arguments[k].flat if isinstance(arguments[k], np.ndarray) else arguments[k].view(-1)
+            )
+            values[0] += 1
         return result
 
     def careless_with_tensors(x, generator):
@@ -497,7 +459,7 @@ def test_an_answer_that_changes_an_argument_is_told_so(number, k, name, said):
         x += 1
         return result
 
-    told = said(number, careless_with_tensors if (number, k) == ("14.3", 0) else careless)
+    told = said(number, careless_with_tensors if (number, k) == ("16.3", 0) else careless)
     if arrays:
         assert told.startswith(f"not yet: your function changed {name}")
     else:

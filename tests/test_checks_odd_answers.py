@@ -8,6 +8,7 @@ import re
 import unittest.mock
 from datetime import date
 from decimal import Decimal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,8 +20,8 @@ from hypothesis.extra import numpy as hnp
 from helpers import checks
 from helpers.exercises import EXERCISES
 
-for part in checks.PARTS.values():
-    importlib.import_module(f"helpers.{part}")
+for part in sorted(Path(checks.__file__).parent.glob("checks_*.py")):
+    importlib.import_module(f"helpers.{part.stem}")
 
 pytestmark = pytest.mark.filterwarnings("error")
 

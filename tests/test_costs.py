@@ -516,6 +516,12 @@ def test_cost_of_a_wrong_shape(shape, error, words):
         cost(build("ResNet8"), shape)
 
 
+def test_a_refusal_gives_the_reason_for_real_numbers():
+    """Indices are only a second try, and their error would not help."""
+    with pytest.raises(ValueError, match="refuses .* shapes cannot be multiplied"):
+        cost(nn.Sequential(nn.Conv1d(1, 1, 1), nn.Linear(4, 2)), (1, 5))
+
+
 def test_an_input_shape_may_be_any_row_of_integers():
     expected = cost(build("LeNet300"), IMAGE)
     for shape in ([1, 28, 28], torch.Size(IMAGE), torch.tensor(IMAGE), iter(IMAGE)):

@@ -11,7 +11,7 @@ from torch import nn
 
 from helpers import costs
 
-lesson = definitions("15_costs_and_budgets")
+lesson = definitions("18_costs_and_budgets")
 few = st.integers(1, 12)
 
 

@@ -277,6 +277,7 @@ def test_what_a_damaged_file_leads_to_is_named_where_the_list_agrees_with_it(cop
         gzip.compress(b"\0\0\x08\1" + (10000).to_bytes(4, "big") + bytes(9999)),
         gzip.compress(b"\0\0\x08\1" + (10000).to_bytes(4, "big") + bytes(10001)),
         gzip.compress(b"\0\0\x08\1" + (9999).to_bytes(4, "big") + bytes(9999)),
+        gzip.compress(b"\0\0\x08\1" + (5).to_bytes(4, "big") + bytes(10000)),
         gzip.compress(b"\0\0\x08\2" + (10000).to_bytes(4, "big") + bytes(10000)),
         gzip.compress(b"\0\0"),
         gzip.compress(b""),

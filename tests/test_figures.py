@@ -16,8 +16,8 @@ STYLE = {
     "axes.spines.right": False,
     "axes.spines.top": False,
     "figure.constrained_layout.use": True,
-    "figure.dpi": 80,
-    "figure.figsize": [8.0, 3.6],  # inches: 640 x 288 pixels
+    "figure.dpi": 110,
+    "figure.figsize": [7.2, 3.4],  # inches: 792 x 374 pixels
     "font.size": 11,
     "grid.color": "#e6e6e6",
     "image.cmap": "gray_r",  # 0 is white, as paper is
@@ -79,7 +79,7 @@ def test_pictures_appear_in_a_notebook_and_look_the_same(reader, tmp_path, monke
         pictures = [o.data for o in cell.outputs if o.output_type == "display_data"]
         assert [sorted(data) for data in pictures] == [["image/png", "text/plain"]]
     texts = [o.text for o in notebook.cells[1].outputs if o.output_type == "stream"]
-    assert texts == ["2.0 white 80.0\n"]
+    assert texts == ["2.0 white 110.0\n"]
 
 
 def test_the_style_does_not_depend_on_what_was_set_before():

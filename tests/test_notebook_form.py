@@ -16,9 +16,12 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 START = "00_start_here"  # an overview: its own headings, one exercise
-SIZE_LIMIT = 800 * 1024
+SIZE_LIMIT = 1024 * 1024
+LONGEST_LESSON = 90  # minutes
+TO_LOOSEN = ("11", "16", "18")  # lessons that are still denser than the rules below allow
 COMPARED_CELLS = 5
 CHECK_TAG = "nbval-check-output"
+FOLDED = "hide-input"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 CARD = ("You will", "You need", "Time", "Data and models")
 CLOSING = ("What we measured", "Exercises", "Recap", "References")
@@ -134,6 +137,18 @@ def is_small(notebook, path):
     return [f"{size // 1024} KiB, more than {SIZE_LIMIT // 1024}"] if size > SIZE_LIMIT else []
 
 
+def folds_consistently(notebook, path):
+    """JupyterLab reads source_hidden, the page the tag; a folded cell says what is in it."""
+    found = []
+    for number, cell in enumerate(code_cells(notebook), 1):
+        folded = tagged(cell, FOLDED)
+        if folded != bool(cell.metadata.get("jupyter", {}).get("source_hidden")):
+            found.append(f"code cell {number}: {FOLDED} and jupyter.source_hidden go together")
+        if folded and not re.match(r"# [a-z]+", cell.source):
+            found.append(f"code cell {number} is folded: begin with '# draws: …' or the like")
+    return found
+
+
 def runs_no_shell(notebook, path):
     shell = re.compile(r"^\s*(?:!|%%(?:bash|sh|script)|%\s*(?:pip|conda|sx|system))", re.MULTILINE)
     return [
@@ -241,8 +256,50 @@ def has_no_filler(notebook, path):
     return ["filler words: " + ", ".join(words)] if words else []
 
 
+def minutes_to_read(notebook) -> float:
+    """Words at 150 a minute and visible lines of code at five."""
+    words = len(prose(notebook).split())
+    visible = [cell.source for cell in code_cells(notebook) if not tagged(cell, FOLDED)]
+    lines = sum(bool(line.strip()) for source in visible for line in source.splitlines())
+    return words / 150 + lines / 5
+
+
+def states_its_minutes(notebook, path):
+    if path.stem[:2] in TO_LOOSEN:
+        return []
+    minutes = minutes_to_read(notebook)
+    stated = re.search(r"\*\*Time\*\* *\| *(\d+) minutes? to read", prose(notebook))
+    if not stated:
+        return ["the card's row '**Time**' does not begin with 'N minutes to read'"]
+    found = []
+    if not 0.75 * minutes - 1 <= int(stated[1]) <= 1.4 * minutes + 1:
+        found.append(f"the card says {stated[1]} minutes, and reading takes about {minutes:.0f}")
+    if minutes > LONGEST_LESSON:
+        found.append(f"about {minutes:.0f} minutes to read: is this two lessons?")
+    return found
+
+
+def lets_the_reader_write(notebook, path):
+    """A try-it cell, NN.0, before the exercises, and the finished version in the cell after it."""
+    if path.stem[:2] in TO_LOOSEN:
+        return []
+    number = f"{path.stem[:2]}.0"
+    cells = notebook.cells
+    for place, cell in enumerate(cells):
+        if re.match(r"##+ .*Exercise", cell.source):
+            break
+        if cell.cell_type != "code" or f'check("{number}"' not in cell.source:
+            continue
+        name = re.search(r'check\("[\d.]+", (\w+)\)', cell.source)
+        ours = next((c.source for c in cells[place + 1 :] if c.cell_type == "code"), "")
+        if name and re.search(rf"^(def {name[1]}\(|{name[1]}\b.* = )", ours, re.MULTILINE):
+            return []
+        return [f"the code cell after {number} does not define {name and name[1]}"]
+    return [f'no try-it cell: a stub with check("{number}", …) before the exercises']
+
+
 def has_checked_exercises(notebook, path):
-    numbers = exercises(notebook, path)
+    numbers = [n for n in exercises(notebook, path) if not n.endswith(".0")]
     fewest, most = (1, 4) if path.stem == START else (2, 4)
     wanted = [f"{path.stem[:2]}.{k}" for k in range(1, len(numbers) + 1)]
     found = []
@@ -250,7 +307,7 @@ def has_checked_exercises(notebook, path):
         found.append(f"exercises {numbers}: {fewest} to {most} of them, from {path.stem[:2]}.1")
     for number in sorted(set(numbers) - checked(notebook)):
         found.append(f'exercise {number} has no check("{number}", …)')
-    for number in sorted(checked(notebook) - set(numbers)):
+    for number in sorted(checked(notebook) - {*numbers, f"{path.stem[:2]}.0"}):
         found.append(f'check("{number}", …) belongs to no exercise')
     for where, output in outputs(notebook):
         if re.search(r"\bnot yet\b", output.get("text", "")):
@@ -263,7 +320,8 @@ def has_its_solutions(notebook, path):
     if not beside.is_file():
         return [f"no solutions/{path.name}"]
     solved = checked(load(beside))
-    return [f"exercise {n} has no solution" for n in exercises(notebook, path) if n not in solved]
+    asked = [n for n in exercises(notebook, path) if not n.endswith(".0")]
+    return [f"exercise {n} has no solution" for n in asked if n not in solved]
 
 
 # --- rules for solutions ---------------------------------------------------------------------
@@ -297,6 +355,7 @@ BOTH: list[Rule] = [
     shows_no_machine_path,
     stores_nothing_volatile,
     is_small,
+    folds_consistently,
     runs_no_shell,
     lets_every_cell_be_tested,
     has_no_emoji,
@@ -313,6 +372,8 @@ LESSON: list[Rule] = [
     stores_a_figure,
     asks_to_predict,
     has_no_filler,
+    states_its_minutes,
+    lets_the_reader_write,
     has_checked_exercises,
     has_its_solutions,
 ]
@@ -360,7 +421,8 @@ def numbered(cells: list[Notebook]) -> Notebook:
 @pytest.fixture
 def lesson(tmp_path):
     """A lesson that breaks no rule, its solutions, and the path that it would have."""
-    card = "| | |\n|---|---|\n" + "\n".join(f"| {name} | x |" for name in CARD)
+    card = "| | |\n|---|---|\n" + "\n".join(f"| **{name}** | x |" for name in CARD)
+    card = card.replace("| **Time** | x |", "| **Time** | 4 minutes to read |")
     cells = [new_markdown_cell("# 21 · Steps\n\nWhy a step."), new_markdown_cell(card)]
     cells.append(new_code_cell("from ipywidgets import interact"))
     for number in range(1, 4):
@@ -369,7 +431,13 @@ def lesson(tmp_path):
         cell = new_code_cell(f"assert {number} < 9\nprint({number})", outputs=[printed("1\n")])
         cell.metadata.tags = [CHECK_TAG]
         cells.append(cell)
-    cells.append(new_code_cell("interact(draw, bits=(2, 8));", outputs=[PNG]))
+    cells.append(new_markdown_cell("**Try it 21.0.** Double a number."))
+    stub = 'def double(x):\n    ...\n\n\ncheck("21.0", double)'
+    cells.append(new_code_cell(stub, outputs=[printed("21.0 not attempted\n")]))
+    cells.append(new_code_cell("def double(x):\n    return 2 * x"))
+    folded = {"tags": [FOLDED], "jupyter": {"source_hidden": True}}
+    source = "# draws: the steps\ninteract(draw, bits=(2, 8));"
+    cells.append(new_code_cell(source, outputs=[PNG], metadata=folded))
     cells.append(new_markdown_cell("*Each bit halves the step.*"))
     cells.append(new_markdown_cell("## What we measured\n\n## Exercises"))
     for number in ("21.1", "21.2"):
@@ -435,7 +503,10 @@ LESSON_MUTATIONS = [
     ("widget", add_output(VIEW), "stored a widget"),
     ("state", lambda n: n.metadata.update(widgets={}), "state of widgets"),
     ("times", lambda n: code(n).metadata.update(execution={}), "times of execution"),
-    ("size", add_output(printed("x" * SIZE_LIMIT)), "KiB, more than 800"),
+    ("size", add_output(printed("x" * SIZE_LIMIT)), "KiB, more than 1024"),
+    ("fold", lambda n: code(n, 9).metadata.update(jupyter={}), "go together"),
+    ("fold tag", lambda n: code(n, 9).metadata.update(tags=[]), "go together"),
+    ("fold text", replace("# draws: the steps\n", ""), "is folded: begin with"),
     ("shell", lambda n: code(n).update(source="!ls"), "shell command"),
     ("pip", lambda n: code(n).update(source="%pip install x"), "shell command"),
     ("skip", tag("nbval-skip"), "has the tag nbval-skip"),
@@ -444,7 +515,17 @@ LESSON_MUTATIONS = [
     ("emoji", add_prose("\U0001f680"), "emoji"),
     ("caption", replace("*Each bit halves", "Each bit halves"), "no italic caption"),
     ("title", replace("# 21 ·", "# 22 ·"), "does not begin with '# 21 · "),
-    *[(f"card {name}", replace(f"| {name} |", "| x |"), f"no row '{name}'") for name in CARD],
+    *[(f"card {n}", replace(f"| **{n}** |", "| x |"), f"no row '{n}'") for n in CARD],
+    ("minutes", replace("4 minutes to read", "40 minutes to read"), "reading takes about"),
+    ("few minutes", add_prose("word " * 1500), "reading takes about"),
+    ("no minutes", replace("4 minutes to read", "long"), "does not begin with"),
+    ("long lesson", add_prose("word " * 15000), "is this two lessons"),
+    ("try it", replace('check("21.0"', 'print("21.0"'), "no try-it cell"),
+    (
+        "ours",
+        replace("def double(x):\n    return", "def other(x):\n    return"),
+        "does not define double",
+    ),
     *[(f"heading {h}", replace(f"## {h}", "## x"), f"no heading '{h}'") for h in CLOSING],
     ("closing order", swap_closing, "not in the order"),
     ("sections", replace("## 2 Part", "## 4 Part"), "numbered [1, 4, 3]"),
@@ -453,7 +534,7 @@ LESSON_MUTATIONS = [
     ("compared empty", lambda n: code(n).update(outputs=[]), "4 compared cells"),
     ("assert", replace("assert ", "print() or "), "asserts nothing"),
     ("interactive", replace("interact(draw", "draw(draw"), "no interactive cell"),
-    ("figure", lambda n: code(n, 7).update(outputs=[]), "no stored figure"),
+    ("figure", lambda n: code(n, 9).update(outputs=[]), "no stored figure"),
     ("predict", replace("Predict", "Guess"), "never asked to predict"),
     ("filler", add_prose("It is Simply a robust step."), "filler words: robust, simply"),
     ("exercise number", replace("Exercise 21.2", "Exercise 21.3"), "exercises ['21.1', '21.3']"),
