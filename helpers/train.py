@@ -104,7 +104,8 @@ def fit(
                     history.validation_accuracy.append(score)
                 bar.set_description(f"epoch {epoch}/{epochs}, loss {history.loss[-1]:.3f}")
         finally:
-            model.eval().zero_grad()
+            model.eval()  # which returns None in an exported graph
+            model.zero_grad()
     return history
 
 

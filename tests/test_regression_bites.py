@@ -48,9 +48,9 @@ BREAKS = [
     Break(
         "00_start_here",
         "significance.py",
-        "difference=(only_b - only_a) / n",
-        "difference=(only_a - only_b) / n",
-        "a loss must not be reported as a gain",
+        "low=float(max(center - half, -1))",
+        "low=float(max(center + half, -1))",
+        "an interval lies around its estimate",
     ),
     Break(
         "12_cnn_math",
@@ -67,11 +67,11 @@ BREAKS = [
         "each window meets its own place of the output",
     ),
     Break(
-        "14_rnn_math",
-        "twin_layers.py",
-        "return np.concatenate([z, r, n])",
-        "return np.concatenate([r, z, n])",
-        "Keras stacks the GRU's gates in another order than PyTorch",
+        "15_lstm_and_gru",
+        "architectures.py",
+        "return self.head(outputs.mean(1))",
+        "return self.head(outputs[:, -1])",
+        "the network reads the mean of its states, as the stream does",
     ),
     Break(
         "16_training_a_baseline",
@@ -79,6 +79,13 @@ BREAKS = [
         "nesterov=True",
         "nesterov=False",
         "the helper trains as the loop in the lesson does",
+    ),
+    Break(
+        "17_motion_and_people",
+        "data.py",
+        "np.arange(end - n, end - 99, 50)",
+        "np.arange(end - n, end - 99, 25)",
+        "windows begin every 50 steps",
     ),
     Break(
         "18_costs_and_budgets",
@@ -102,11 +109,25 @@ BREAKS = [
         "a center is the mean of its weights",
     ),
     Break(
+        "24_rescuing_low_bits",
+        "ptq.py",
+        "    return quantize.fake_quantize(w, params)",
+        "    return w",
+        "weights lie on the levels of their integers",
+    ),
+    Break(
         "25_quantization_aware_training",
         "learned_step.py",
         "self.step.numel()) ** -0.5",
         "self.step.numel()) ** -1.0",
         "a step's gradient is divided by the root of N qmax",
+    ),
+    Break(
+        "26_quantization_toolkits",
+        "folding.py",
+        "torch.where(lost, 0, g.sign())",
+        "torch.where(lost, 0, g.sign().abs())",
+        "a negative factor turns the signs of its filter's integers",
     ),
 ]
 

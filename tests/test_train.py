@@ -708,3 +708,10 @@ def test_accuracy_counts_rows(logits, draw):
 def test_accuracy_refuses(logits, labels):
     with pytest.raises(ValueError):
         train.accuracy(logits, labels)
+
+
+def test_a_graph_whose_eval_returns_none_is_trained(some):
+    x, labels = some
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    model.eval = lambda: None  # as torchao makes it for an exported network
+    assert len(train.fit(model, x[:64], labels[:64], epochs=1).loss) == 1
