@@ -48,9 +48,9 @@ BREAKS = [
     Break(
         "00_start_here",
         "significance.py",
-        "low=float(max(center - half, -1))",
-        "low=float(max(center + half, -1))",
-        "an interval lies around its estimate",
+        "/ (n + 2)) ** 0.5",
+        "/ (n + 2)) ** 0.25",
+        "an interval shrinks with the root of n",
     ),
     Break(
         "12_cnn_math",
