@@ -1,4 +1,4 @@
-"""Checks of the exercises of lesson 11, neural network math.
+"""Checks of the try-it and the exercises of lesson 11, neural network math.
 
 A solution may have options after its `*`: they make it one of the mistakes that its check knows.
 """
@@ -9,6 +9,53 @@ import numpy as np
 
 from helpers.exercises import Answer, NotYet, as_array, exercise
 from helpers.mistakes import compare
+
+
+def dense_backward(dA, H, W, *, bias=lambda dA: dA.sum(0)):
+    return dA.T @ H, bias(dA), dA @ W
+
+
+@exercise(
+    "11.0",
+    dense_backward,
+    {
+        "dW is upside down: it has the shape of W, [out, in], so dA.T comes first": (
+            lambda dA, H, W: (H.T @ dA, *dense_backward(dA, H, W)[1:])
+        ),
+        "dA and H trade places in dW, and dW is turned around: dA.T @ H": (
+            lambda dA, H, W: (dA @ H, *dense_backward(dA, H, W)[1:])
+        ),
+        "dA holds the 1 / N of the mean already: do not divide dW by N again": (
+            lambda dA, H, W: (dA.T @ H / len(dA), *dense_backward(dA, H, W)[1:])
+        ),
+        "a bias collects from all examples, and dA holds 1 / N already: take the sum, "
+        "not the mean": dict(bias=lambda dA: dA.mean(0)),
+        "each unit has a bias of its own: sum over the examples, axis 0, only": dict(
+            bias=lambda dA: dA.sum()
+        ),
+        "the sum for db goes over the examples, axis 0, not over the units": dict(
+            bias=lambda dA: dA.sum(1)
+        ),
+        "the same biases serve all examples: add up the rows of dA": dict(bias=lambda dA: dA),
+        "dH collects over the units that read it: dA @ W, without the transpose": (
+            lambda dA, H, W: (*dense_backward(dA, H, W)[:2], dA @ W.T)
+        ),
+        "the three are right, in another order: dW, db, dH": (
+            lambda *a: (dense_backward(*a)[2], *dense_backward(*a)[:2])
+        ),
+    },
+)
+def check_dense_backward(answer: Answer) -> None:
+    """Three arrays, dW [out, in], db [out], dH [N, in]."""
+    rng = np.random.default_rng(11)
+    cases = [
+        (np.array([[-0.731, 0.731]]), np.array([[2.0, 0.0]]), np.array([[1.0, -1.0], [0.5, 2.0]]))
+    ]
+    for n, out, inputs in ((3, 3, 3), (4, 2, 3), (2, 5, 4)):
+        cases.append(
+            tuple(rng.standard_normal(size) for size in ((n, out), (n, inputs), (out, inputs)))
+        )
+    compare(answer, cases, "dW, db, dH", advice="let the shapes decide")
 
 
 def tanh_slope(h):
@@ -110,15 +157,15 @@ def adamw(
     shrink=lambda w, rate, decay: w * (1 - rate * decay),
     coupled=False,
     correct=lambda average, beta, t: average / (1 - beta**t),
-    root=lambda s, epsilon: np.sqrt(s) + epsilon,
+    root=lambda v, epsilon: np.sqrt(v) + epsilon,
 ):
     g = g + decay * w if coupled else g
     w = w if coupled else shrink(w, rate, decay)
     t = state["t"] = state.get("t", 0) + 1
     state["m"] = beta1 * state.get("m", 0.0) + (1 - beta1) * g
-    state["s"] = beta2 * state.get("s", 0.0) + (1 - beta2) * g**2
-    m, s = correct(state["m"], beta1, t), correct(state["s"], beta2, t)
-    return w - rate * m / root(s, epsilon)
+    state["v"] = beta2 * state.get("v", 0.0) + (1 - beta2) * g**2
+    m, v = correct(state["m"], beta1, t), correct(state["v"], beta2, t)
+    return w - rate * m / root(v, epsilon)
 
 
 def ten_steps(step, start, rate, decay, *more):
@@ -147,14 +194,14 @@ def ten_steps(step, start, rate, decay, *more):
                 adamw(w, g, state, rate, 0.0, *more) * (1 - rate * decay)
             )
         ),
-        "the bias corrections are missing: divide m by 1 - beta1**t, s by 1 - beta2**t": dict(
+        "the bias corrections are missing: divide m by 1 - beta1**t, v by 1 - beta2**t": dict(
             correct=lambda average, beta, t: average
         ),
         "t counts from 1: in the first step, 1 - beta**0 is 0": dict(
             correct=lambda average, beta, t: average / np.subtract(1, beta ** (t - 1))
         ),
-        "epsilon stands beside the root, not under it": dict(root=lambda s, e: np.sqrt(s + e)),
-        "m, s and t have to survive in state from step to step": (
+        "epsilon stands beside the root, not under it": dict(root=lambda v, e: np.sqrt(v + e)),
+        "m, v and t have to survive in state from step to step": (
             lambda w, g, state, *more: adamw(w, g, {}, *more)
         ),
         "beta1, beta2 and epsilon are arguments: use them": dict(
@@ -172,3 +219,68 @@ def check_adamw(answer: Answer) -> None:
     ]
     advice = "look at the bias corrections and at rate * decay"
     compare(answer, cases, "the weight in ten steps", run=ten_steps, advice=advice)
+
+
+def shortcut_backward(
+    dH,
+    X,
+    T,
+    W,
+    *,
+    slope=lambda dH, X, T: 1 - T**2,
+    bias=lambda dA: dA.sum(0),
+    weight=lambda dA, X, T: dA.T @ X,
+    back=lambda dA, W: dA @ W,
+    around=lambda dH, dA: dH,
+):
+    dA = dH * slope(dH, X, T)
+    return weight(dA, X, T), bias(dA), around(dH, dA) + back(dA, W)
+
+
+@exercise(
+    "11.4",
+    shortcut_backward,
+    {
+        "dX has two paths: what comes through the layer, and dH itself, around it": dict(
+            around=lambda dH, dA: 0
+        ),
+        "the shortcut passes dH on as it is: the slope of tanh belongs to the layer only": dict(
+            around=lambda dH, dA: dA
+        ),
+        "that is the shortcut only: add what comes through the layer, dA @ W": dict(
+            back=lambda dA, W: 0
+        ),
+        "the slope of tanh is missing: dA = dH * (1 - T**2)": dict(slope=lambda dH, X, T: 1),
+        "the slope belongs to the layer's output before X is added: T, not X + T": dict(
+            slope=lambda dH, X, T: 1 - (X + T) ** 2
+        ),
+        "T is the output of tanh already: its slope is 1 - T**2": dict(
+            slope=lambda dH, X, T: 1 - np.tanh(T) ** 2
+        ),
+        "that is the slope of the sigmoid, from its output": dict(
+            slope=lambda dH, X, T: T * (1 - T)
+        ),
+        "through the layer: dA @ W, without the transpose": dict(back=lambda dA, W: dA @ W.T),
+        "through the layer: dA @ W, with dA = dH * (1 - T**2) and not dH": (
+            lambda dH, X, T, W: (*shortcut_backward(dH, X, T, W)[:2], dH + dH @ W)
+        ),
+        "dW is upside down: it has the shape of W, [out, in], so dA.T comes first": dict(
+            weight=lambda dA, X, T: X.T @ dA
+        ),
+        "the weights multiply X, not T: dW = dA.T @ X": dict(weight=lambda dA, X, T: dA.T @ T),
+        "dH holds the 1 / N of the loss already: take the sum for db, not the mean": dict(
+            bias=lambda dA: dA.mean(0)
+        ),
+        "the same biases serve all examples: add up the rows of dA": dict(bias=lambda dA: dA),
+    },
+)
+def check_shortcut_backward(answer: Answer) -> None:
+    """Three arrays, dW [C, C], db [C], dX [N, C]."""
+    rng = np.random.default_rng(114)
+    cases = [tuple(np.array([[value]]) for value in (1.0, 1.0, 0.5, 2.0))]
+    for n, units in ((3, 2), (2, 4), (3, 3)):
+        dH, X = rng.standard_normal((2, n, units))
+        cases.append(
+            (dH, X, np.tanh(rng.standard_normal((n, units))), rng.normal(size=(units,) * 2))
+        )
+    compare(answer, cases, "dW, db, dX", advice="dX adds up two paths")

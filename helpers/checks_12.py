@@ -10,12 +10,16 @@ from helpers.exercises import Answer, exercise
 from helpers.mistakes import compare
 
 
-def cross_correlate(x, w):
+def _windows_sum(x, w, product):
     (H, W), (kh, kw) = x.shape, w.shape
     y = np.zeros((H - kh + 1, W - kw + 1), np.result_type(x, w))
     for i, j in np.ndindex(y.shape):
-        y[i, j] = (w * x[i : i + kh, j : j + kw]).sum()
+        y[i, j] = product(x[i : i + kh, j : j + kw], w).sum()
     return y
+
+
+def cross_correlate(x, w):
+    return _windows_sum(x, w, np.multiply)
 
 
 def _last_product(x, w):
@@ -43,6 +47,9 @@ def _centered(x, w):
         ),
         "that is the sum of the window: multiply it with the kernel first": (
             lambda x, w: cross_correlate(x, np.ones_like(w))
+        ),
+        "that is the matrix product of window and kernel: multiply entry by entry, with *": (
+            lambda x, w: _windows_sum(x, w, np.matmul)
         ),
         "rows and columns trade places: i counts rows and j columns": (
             lambda x, w: cross_correlate(x, w).T
@@ -98,6 +105,9 @@ def least_zeros(H, H_out, kernel, stride, dilation):
         ),
         "an odd number of zeros is allowed, too: the two ends need not be alike": (
             lambda H, o, k, s, d: 2 * -(-least_zeros(H, o, k, s, d) // 2)
+        ),
+        "half of the zeros, rounded down, at both ends is one too few where their number is odd": (
+            lambda H, o, k, s, d: least_zeros(H, o, k, s, d) // 2 * 2
         ),
     },
 )
@@ -192,6 +202,15 @@ def _walk(backward=True, pad=True, last=lambda k: k - 1, clip=False) -> Callable
 seen = _walk()
 
 
+def _from_the_first(place, layers):
+    """The last pixel is reckoned from the first one of the layer above."""
+    low = high = place
+    for kernel, stride, padding in reversed(layers):
+        low = low * stride - padding
+        high = low + kernel - 1
+    return low, high
+
+
 def _width(place, layers):
     """First pixel right, and the field's width in place of the last pixel."""
     low, high = seen(place, layers)
@@ -221,6 +240,9 @@ def _grown(place, layers):
         "the second number is the last pixel, not the width": _width,
         "stride first, then the kernel: the last input is stride * high - padding + kernel - 1": (
             _grown
+        ),
+        "keep two numbers: the last input follows from the last output, not from the first": (
+            _from_the_first
         ),
         "the numbers trade places: the first pixel, then the last": lambda *a: seen(*a)[::-1],
     },

@@ -80,6 +80,16 @@ def _dilated(dy, x, kernel, stride):
     return dw
 
 
+def _every_other(dy, x, kernel, stride):
+    """Only every stride-th pixel of the image is read."""
+    dw = np.zeros(kernel, np.result_type(dy, x))
+    for m, n in np.ndindex(*kernel):
+        for i, j in np.ndindex(dy.shape):
+            place = stride * (i + m), stride * (j + n)
+            dw[m, n] += dy[i, j] * x[place] if np.all(np.less(place, x.shape)) else 0
+    return dw
+
+
 def _last_place(dy, x, kernel, stride):
     only = np.zeros_like(dy)
     only[-1, -1] = dy[-1, -1]
@@ -95,6 +105,9 @@ def _last_place(dy, x, kernel, stride):
         ),
         "the stride belongs to the place (i, j) of the window, not to the place (m, n) in the "
         "kernel": _dilated,
+        "the stride moves the window; inside it all pixels are read, and not every stride-th": (
+            _every_other
+        ),
         "only the last place is left: a weight collects from all of them, with +=": _last_place,
         "that is the mean over the places: take the sum": (
             lambda dy, x, kernel, stride: strided_weight_gradient(dy, x, kernel, stride) / dy.size
@@ -113,7 +126,8 @@ def _last_place(dy, x, kernel, stride):
 def check_strided_weight_gradient(answer: Answer) -> None:
     """An array [kh, kw]."""
     rng = np.random.default_rng(131)
-    cases = [(np.array([[1.0, 10]]), np.array([[1.0, 2, 3, 4, 5]]), (1, 2), 2)]
+    line = np.array([[1.0, 10]]), np.array([[1.0, 2, 3, 4, 5]])
+    cases = [(*line, (1, 3), 2), (*line, (1, 2), 2)]
     for outputs, kernel, stride in (((3, 3), (2, 3), 2), ((4, 3), (3, 2), 3), ((3, 2), (2, 2), 1)):
         size = [stride * (o - 1) + k for o, k in zip(outputs, kernel, strict=True)]
         cases.append((rng.standard_normal(outputs), rng.standard_normal(size), kernel, stride))

@@ -27,6 +27,9 @@ def rnn_cell(x, h, W_xh, W_hh, b_h):
         "W_hh is not transposed: in rows, the product W h becomes h @ W.T": (
             lambda x, h, W_xh, W_hh, b_h: np.tanh(x @ W_xh.T + h @ W_hh + b_h)
         ),
+        "one tanh around the whole sum, not one around each part": (
+            lambda x, h, W_xh, W_hh, b_h: np.tanh(x @ W_xh.T) + np.tanh(h @ W_hh.T) + b_h
+        ),
         "that is the sigmoid: the state's function is tanh": (
             lambda x, h, W_xh, W_hh, b_h: 1 / (1 + np.exp(-(x @ W_xh.T + h @ W_hh.T + b_h)))
         ),
@@ -59,7 +62,7 @@ def one_unit_gradient(x, w_xh, w_hh, *, wrt="w_hh", slope="own", fade=True, part
         total = part if parts == "first" else total + part
         if parts == "last":
             break
-        dh = da * w_hh if fade else da
+        dh = (da if fade != "flat" else dh) * (w_hh if fade else 1)
     return total
 
 
@@ -75,6 +78,9 @@ def one_unit_gradient(x, w_xh, w_hh, *, wrt="w_hh", slope="own", fade=True, part
             dict(slope="before")
         ),
         "going one step back multiplies the gradient with w_hh": dict(fade=False),
+        "what goes one step back has passed the tanh: it is da * w_hh, not dh * w_hh": (
+            dict(fade="flat")
+        ),
         "that is the gradient in w_xh: w_hh is multiplied with the state before": dict(wrt="w_xh"),
         "w_hh was multiplied with the state before the step, h_(t-1), not with h_t": (
             dict(wrt="own")
@@ -131,9 +137,9 @@ def _without_the_first_steps(d_outputs, h, W_hh, block):
         "nothing is cut: where t begins a block, from_later becomes 0 after that step": (
             dict(cut=False)
         ),
-        "cut one step later: the first step of a block still gets its gradient, and passes "
-        "nothing on": (dict(offset=1)),
-        "cut one step earlier: a block's second step still passes on to its first": (
+        "your cut is one step off: blocks begin where t - 1 is a multiple of `block`, and there "
+        "step t passes nothing on to step t - 1": dict(offset=1),
+        "your cut is one step off: a block's second step still passes on to its first": (
             dict(offset=-1)
         ),
         "the blocks are counted from step 1, not from the end": dict(keep=True),

@@ -76,6 +76,12 @@ def gru_path(dh, h, z, n):
         "z stands in both terms: its gradient is dh * (h - n)": (
             lambda dh, h, z, n: (dh * z, dh * h, dh * (1 - z))
         ),
+        "1 - z falls where z grows: n enters dL/dz with a minus": (
+            lambda dh, h, z, n: (dh * z, dh * (h + n), dh * (1 - z))
+        ),
+        "only the second term holds n: dL/dn is dh * (1 - z)": (
+            lambda dh, h, z, n: (dh * z, dh * (h - n), -dh * z)
+        ),
         "the sign of dL/dz is turned: z multiplies the old state, 1 - z the candidate": (
             lambda dh, h, z, n: (dh * z, dh * (n - h), dh * (1 - z))
         ),
@@ -143,17 +149,28 @@ def check_forget_bias(answer: Answer) -> None:
 
 def gru_reset_before(x, h, W_xh, W_hh, b, *, keep="z", order="rzn", reset="before", bias="all"):
     """The solution, and with other options the mistakes that are known."""
+    b_n = np.split(b, 3)[2]
     b = b if bias == "all" else 0 * b
     inputs = dict(zip(order, np.split(x @ W_xh.T + b, 3, axis=1), strict=True))
     matrices = dict(zip(order, np.split(W_hh, 3), strict=True))
     r, z = (_sigmoid(inputs[k] + h @ matrices[k].T) for k in "rz")
     if reset == "before":
         recurrent = (r * h) @ matrices["n"].T
+    elif reset == "everywhere":
+        z = _sigmoid(inputs["z"] + (r * h) @ matrices["z"].T)
+        recurrent = (r * h) @ matrices["n"].T
+    elif reset == "by z":
+        recurrent = (z * h) @ matrices["n"].T
+    elif reset == "pytorch":
+        inputs["n"] = inputs["n"] - b_n
+        recurrent = r * (h @ matrices["n"].T + b_n)
     else:
         recurrent = h @ matrices["n"].T * (r if reset == "after" else 1)
     n = np.tanh(inputs["n"] + recurrent)
     if reset == "all":
         n = np.tanh(r * (inputs["n"] + h @ matrices["n"].T))
+    if keep == "no tanh":
+        return z * h + (1 - z) * (inputs["n"] + recurrent)
     return z * h + (1 - z) * n if keep == "z" else (1 - z) * h + z * n
 
 
@@ -164,6 +181,12 @@ def gru_reset_before(x, h, W_xh, W_hh, b, *, keep="z", order="rzn", reset="befor
         "that is the reset after the product, as in gru_cell: reset h first": dict(reset="after"),
         "the reset gate is missing: the candidate sees r * h, not h": dict(reset="none"),
         "the reset belongs to the state alone: input and bias are outside": dict(reset="all"),
+        "that is gru_cell with the bias inside the reset: here r multiplies h": dict(
+            reset="pytorch"
+        ),
+        "only the candidate sees r * h: the update gate z sees h itself": dict(reset="everywhere"),
+        "the reset is r, the first part of the stack, not z": dict(reset="by z"),
+        "the tanh of the candidate is missing": dict(keep="no tanh"),
         "z and 1 - z are swapped: z keeps the old state here": dict(keep="1-z"),
         "the stack begins with r, then z: Keras's order is the other one": dict(order="zrn"),
         "the bias is missing: it belongs to all three gates": dict(bias="none"),

@@ -1,4 +1,4 @@
-"""Checks of the exercises of lesson 16, training a baseline.
+"""Checks of the try-it and the exercises of lesson 16, training a baseline.
 
 A solution may have options after its `*`: they make it one of the mistakes that its check knows.
 """
@@ -11,6 +11,79 @@ import numpy as np
 
 from helpers.exercises import Answer, NotYet, exercise, show
 from helpers.mistakes import compare
+
+
+def update_averages(mean, var, x, *, ddof=1, momentum=0.1, axes=(0, 2, 3)):
+    batch_mean, batch_var = x.mean(axes), x.var(axes, ddof=ddof)
+    kept = 1 - momentum
+    return kept * mean + momentum * batch_mean, kept * var + momentum * batch_var
+
+
+def _of_deviations(mean, var, x):
+    """The deviation of the batch in place of its variance."""
+    return update_averages(mean, var, x)[0], 0.9 * var + 0.1 * x.std((0, 2, 3), ddof=1)
+
+
+def _averaged_deviations(mean, var, x):
+    """Deviations are averaged, then squared."""
+    deviation = 0.9 * np.sqrt(var) + 0.1 * x.std((0, 2, 3), ddof=1)
+    return update_averages(mean, var, x)[0], deviation**2
+
+
+def _of_image_means(mean, var, x):
+    """The variance of the images' means, where that of all places is asked for."""
+    batch_var = x.mean((2, 3)).var(0, ddof=1)
+    return update_averages(mean, var, x)[0], 0.9 * var + 0.1 * batch_var
+
+
+def _one_of_all(mean, var, x):
+    """One mean and variance of the whole batch, for every channel."""
+    return 0.9 * mean + 0.1 * x.mean(), 0.9 * var + 0.1 * x.var(ddof=1)
+
+
+def _around_the_average(mean, var, x):
+    """The variance around the running mean, not around the batch's."""
+    n = x.size / x.shape[1]
+    squares = ((x - mean[:, None, None]) ** 2).sum((0, 2, 3)) / (n - 1)
+    return update_averages(mean, var, x)[0], 0.9 * var + 0.1 * squares
+
+
+@exercise(
+    "16.0",
+    update_averages,
+    {
+        "0.9 of the old average is kept, and 0.1 of the batch's is added": dict(momentum=0.9),
+        "that is the batch's own mean and variance: mix 0.1 of them with 0.9 of the old ones": dict(
+            momentum=1
+        ),
+        "the mean is right; torch averages the unbiased variance: divide by n - 1, ddof=1": dict(
+            ddof=0
+        ),
+        "the mean is right; average the variance, not the deviation": _of_deviations,
+        "the mean is right; average the variances, not the deviations": _averaged_deviations,
+        "the mean is right; the variance is over all places of all images, not over their means": (
+            _of_image_means
+        ),
+        "the mean is right; the batch's variance is around the batch's own mean": (
+            _around_the_average
+        ),
+        "each channel has its own mean and variance: average over the axes 0, 2 and 3": _one_of_all,
+        "0.1 of the batch's is added, but 0.9 of the old average is missing": (
+            lambda mean, var, x: update_averages(0 * mean, 0 * var, x)
+        ),
+    },
+)
+def check_update_averages(answer: Answer) -> None:
+    """Two arrays [C], the new mean and the new variance."""
+    rng = np.random.default_rng(160)
+    four = np.array([1.0, 3.0, 5.0, 7.0]).reshape(4, 1, 1, 1)
+    cases = [(np.zeros(1), np.ones(1), four)]
+    for C, shape in ((3, (4, 3, 2, 5)), (2, (2, 2, 3, 3)), (4, (5, 4, 1, 2))):
+        offset = rng.normal(0, 3, (1, C, 1, 1))
+        x = rng.normal(offset, 2, shape)
+        cases.append((rng.standard_normal(C), rng.uniform(0.5, 2, C), x))
+    advice = "the axes 0, 2 and 3 are averaged over, axis 1 is the channel"
+    compare(answer, cases, "the mean, the variance", advice=advice)
 
 
 def labeled(labels, answers):
@@ -148,3 +221,44 @@ def check_erase(answer: Answer) -> None:
         )
     if np.abs(np.corrcoef(corners.T)[0, 1]) > 0.5:
         raise NotYet("row and column are drawn together: draw two independent numbers")
+
+
+def falling_rate(t, steps, peak, last, *, at=0, parts=1, most=1.0):
+    return peak * min(most, (steps - t + at) / (last + parts))
+
+
+@exercise(
+    "16.4",
+    falling_rate,
+    {
+        "the rate would be 0 one step after the last one, not at the last one: the fall has last + "
+        "1 parts": (
+            lambda t, steps, peak, last: peak * min(1, (steps - 1 - t) / last) if last else peak
+        ),
+        "t counts from 0: at the last step, t = steps - 1, one part of last + 1 is left": dict(
+            at=1
+        ),
+        "one step too many at the peak: the fall takes last steps, in last + 1 parts": (
+            lambda t, steps, peak, last: peak * min(1, (steps - t) / max(last, 1))
+        ),
+        "never above the peak: before the last steps the rate is constant": dict(most=math.inf),
+        "that is the share of the peak: multiply it with the peak": (
+            lambda t, steps, peak, last: falling_rate(t, steps, 1, last)
+        ),
+        "it falls from the first step on: only the last steps fall": (
+            lambda t, steps, peak, last: peak * (steps - t) / steps
+        ),
+        "that is a constant rate: it falls during the last steps": (
+            lambda t, steps, peak, last: peak
+        ),
+        "it falls at the wrong end: the first steps have the peak": (
+            lambda t, steps, peak, last: falling_rate(steps - 1 - t, steps, peak, last)
+        ),
+    },
+)
+def check_falling_rate(answer: Answer) -> None:
+    """One number, the learning rate of a step."""
+    cases = [(t, 10, 0.1, 4) for t in range(10)]
+    cases += [(t, 8, 0.3, 2) for t in range(8)] + [(t, 6, 0.05, 0) for t in (0, 4, 5)]
+    cases += [(t, 5, 0.2, 4) for t in range(5)]
+    compare(answer, cases, advice="(steps - t) parts of last + 1, and never more than all of them")

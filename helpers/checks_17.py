@@ -49,6 +49,8 @@ def check_windows_of(answer: Answer) -> None:
     ):
         cases.append((people, np.array(subjects)))
     compare(answer, cases, run=_marked)
+    if np.asarray(answer(*cases[0])).dtype != bool:
+        raise NotYet("a mask is bool, True and False: with 0 and 1, ~ would not turn it over")
 
 
 def _marked(function, people, subjects):

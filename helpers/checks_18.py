@@ -1,4 +1,4 @@
-"""Checks of the exercises of lesson 18, costs and budgets.
+"""Checks of the try-it and the exercises of lesson 18, costs and budgets.
 
 A solution may have options after its `*`: they make it one of the mistakes that its check knows.
 """
@@ -9,6 +9,51 @@ import math
 
 from helpers.exercises import Answer, exercise
 from helpers.mistakes import compare
+
+
+def peak_bytes(
+    tensors, bytes_per_value=4, *, lives=lambda s, born, last: born <= s <= last, end=1, best=max
+):
+    steps = range(max(last for _, _, last in tensors) + end)
+    alive = (sum(n for n, born, last in tensors if lives(s, born, last)) for s in steps)
+    return bytes_per_value * best(alive)
+
+
+@exercise(
+    "18.0",
+    peak_bytes,
+    {
+        "that is the sum of all tensors: each takes room from the step that writes it to the last "
+        "step that reads it, not all the time": (
+            lambda tensors, size=4: size * sum(n for n, _, _ in tensors)
+        ),
+        "that is the largest tensor: several are alive at a step, add them up": (
+            lambda tensors, size=4: size * max(n for n, _, _ in tensors)
+        ),
+        "a tensor is alive at both its ends, when it is written and when it is read for the last "
+        "time: born <= step <= last": dict(lives=lambda s, born, last: born <= s < last),
+        "a tensor stays alive until it is read for the last time, not only while it is written": (
+            dict(lives=lambda s, born, last: s == born)
+        ),
+        "a tensor is alive between its two steps, too, where nobody touches it": dict(
+            lives=lambda s, born, last: s in (born, last)
+        ),
+        "the last step is missing: range(last) ends before it": dict(end=0),
+        "those are values: multiply by bytes_per_value": dict(bytes_per_value=1),
+        "a value has bytes_per_value bytes, not always 4": dict(bytes_per_value=4),
+        "that is the smallest sum: the peak is the largest": dict(best=min),
+        "that is the total over the steps: the peak is the largest of them": dict(best=sum),
+    },
+)
+def check_peak_bytes(answer: Answer) -> None:
+    """One number, the bytes."""
+    lenet = [(784, 0, 1), (300, 1, 2), (100, 2, 3), (10, 3, 3)]
+    block = [(60, 0, 1), (50, 1, 4), (40, 2, 3), (30, 3, 4), (45, 4, 5), (7, 5, 5)]
+    late = [(5, 0, 1), (3, 1, 4), (2, 2, 2), (9, 4, 4)]  # the peak is at the last step
+    idle = [(30, 0, 3), (20, 1, 2), (4, 2, 3), (11, 3, 3)]
+    twins = [(6, 0, 1), (5, 1, 2), (7, 1, 3), (9, 3, 3)]  # one step writes two
+    cases = [(lenet, 4), (lenet, 1), (block, 2), (late, 4), (idle, 2), (twins, 1)]
+    compare(answer, cases, advice="add up what is alive at each step, then take the largest sum")
 
 
 def battery_days(watt_hours, sleep_watts, awake_watts, seconds, per_hour, *, hour=3600):

@@ -191,7 +191,17 @@ def check_widen(answer: Answer) -> None:
 
 
 def greedy_bits(
-    size, cost, choices, budget, *, per_bit=True, positive=True, stop=False, added=True, fits=True
+    size,
+    cost,
+    choices,
+    budget,
+    *,
+    per_bit=True,
+    positive=True,
+    stop=False,
+    added=True,
+    sized=True,
+    fits=True,
 ):
     """The bits of 23.3, or with an option changed, one of its mistakes."""
     size, cost, choices = np.asarray(size), np.asarray(cost), np.asarray(choices)
@@ -201,7 +211,7 @@ def greedy_bits(
         more = choices[up] - choices[at]
         gain = cost[rows, at] - cost[rows, up]
         if per_bit:
-            gain = gain / np.maximum(size * (more if added else 1), 1)
+            gain = gain / np.maximum((size if sized else 1) * (more if added else 1), 1)
         allowed = (up > at) & ((gain > 0) | (not positive))
         room = (size * choices[at]).sum() + size * more <= budget
         if not stop and fits:
@@ -233,6 +243,9 @@ def greedy_bits(
         ),
         "divide by the bits that are added: size times the difference of the two choices": partial(
             greedy_bits, added=False
+        ),
+        "a step adds bits to each weight of its layer: divide by size, too": partial(
+            greedy_bits, sized=False
         ),
         "the best layer may not fit while another still does: look among those that fit": partial(
             greedy_bits, stop=True

@@ -128,12 +128,15 @@ def torchao_rule(
         "the range is clipped to 127 at the top": dict(high=128),
         "the least integer is -128 here": dict(low=-127),
         "round to the nearest, do not cut off": dict(nearest=np.trunc),
+        "a tie goes to the even integer, as np.rint takes it": dict(
+            nearest=lambda v: np.floor(v + 0.5)
+        ),
     },
 )
 def check_torchao_rule(answer: Answer) -> None:
     """Two arrays: scales [filters], and q of integers [filters, inputs]."""
     rng = np.random.default_rng(262)
-    cases = [(np.array([[1.0, -0.5], [0, 0]]),)]
+    cases = [(np.array([[1.0, -0.5], [0, 0]]),), (np.array([[127.5, 0.5, 2.5, -1.5]]),)]
     for scale in (1.0, 0.02):
         w = scale * rng.normal(size=(5, 8))
         w[1, 0] = -4 * scale

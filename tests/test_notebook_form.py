@@ -18,7 +18,6 @@ NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 START = "00_start_here"  # an overview: its own headings, one exercise
 SIZE_LIMIT = 1024 * 1024
 LONGEST_LESSON = 90  # minutes
-TO_LOOSEN = ("11", "16", "18")  # lessons that are still denser than the rules below allow
 COMPARED_CELLS = 5
 CHECK_TAG = "nbval-check-output"
 FOLDED = "hide-input"
@@ -265,8 +264,6 @@ def minutes_to_read(notebook) -> float:
 
 
 def states_its_minutes(notebook, path):
-    if path.stem[:2] in TO_LOOSEN:
-        return []
     minutes = minutes_to_read(notebook)
     stated = re.search(r"\*\*Time\*\* *\| *(\d+) minutes? to read", prose(notebook))
     if not stated:
@@ -281,8 +278,6 @@ def states_its_minutes(notebook, path):
 
 def lets_the_reader_write(notebook, path):
     """A try-it cell, NN.0, before the exercises, and the finished version in the cell after it."""
-    if path.stem[:2] in TO_LOOSEN:
-        return []
     number = f"{path.stem[:2]}.0"
     cells = notebook.cells
     for place, cell in enumerate(cells):

@@ -1,5 +1,8 @@
 """The functions that lesson 25 writes out, against torch and helpers/qat.py."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -121,3 +124,21 @@ def test_measuring_again_gives_batch_norm_the_statistics_of_the_images():
     lesson.remeasure(torch.nn.Sequential(norm), images)
     assert np.isclose(norm.running_mean.item(), images.mean() / 255, atol=1e-4)
     assert np.isclose(norm.running_var.item(), images.var() / 255**2, rtol=1e-2)
+
+
+def test_the_number_quoted_from_lesson_24_stands_there():
+    folder = Path(__file__).resolve().parent.parent / "notebooks"
+    pages = [
+        json.loads((folder / f"{name}.ipynb").read_text(encoding="utf-8"))
+        for name in ("24_rescuing_low_bits", "25_quantization_aware_training")
+    ]
+    rows = [
+        line.split()
+        for cell in pages[0]["cells"]
+        for output in cell.get("outputs", [])
+        for line in output.get("data", {}).get("text/plain", [])
+        if line.startswith("AdaRound, 2 bits, activations too")
+    ]
+    source = "".join("".join(cell["source"]) for cell in pages[1]["cells"])
+    quoted = source.split("ADAROUND = ")[1].split()[0]
+    assert any(quoted in row for row in rows), "lesson 24 measures another number now"

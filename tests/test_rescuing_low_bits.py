@@ -1,13 +1,14 @@
 """What lesson 24 writes out: equalization, bias correction, AdaRound, the GRU by hand."""
 
 import copy
+import json
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lesson_code import definitions
+from lesson_code import NOTEBOOKS, cells, definitions
 
 from helpers import models, ptq, train
 
@@ -141,3 +142,19 @@ def test_the_gru_by_hand_is_torchs():
     _, coarse = lesson.run_gru(windows, state=4)
     assert len(coarse.unique()) <= 16 < len(states.unique())
     assert states.shape == (5, 100, 32)
+
+
+def test_the_mixed_bits_are_those_of_lesson_23():
+    outputs = [
+        "".join(output.get("data", {}).get("text/plain", []))
+        for cell in json.loads(
+            (NOTEBOOKS / "23_post_training_quantization.ipynb").read_text(encoding="utf-8")
+        )["cells"]
+        for output in cell.get("outputs", [])
+    ]
+    (plan,) = (text for text in outputs if "\nweights " in text and "\nbits " in text)
+    bits = [
+        int(b) for line in plan.split("\n") if line.startswith("bits ") for b in line.split()[1:]
+    ]
+    source = "\n".join(cells("24_rescuing_low_bits"))
+    assert f"({', '.join(map(str, bits))})" in source, f"lesson 23 chooses {bits} now"
