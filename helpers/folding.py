@@ -1,6 +1,6 @@
 """A network that has learned its steps, without batch norm: what a device computes.
 
-Lesson 23 derives it: the factor of a batch norm goes into the filter's weights, and into its step.
+Lesson 26 derives it: the factor of a batch norm goes into the filter's weights, and into its step.
 """
 
 from __future__ import annotations

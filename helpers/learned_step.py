@@ -1,6 +1,6 @@
 """A learned step (LSQ, Esser et al. 2020), and a layer whose weights are rounded by one.
 
-Lesson 23 derives both. helpers.qat puts them into a network.
+Lesson 25 derives both. helpers.qat puts them into a network.
 """
 
 from __future__ import annotations

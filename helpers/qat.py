@@ -1,6 +1,6 @@
 """Quantization-aware training: a network whose every tensor is an integer times a learned step.
 
-Lesson 23 derives it. Weights have one step for each filter, so that the factor of the batch norm
+Lesson 25 derives it. Weights have one step for each filter, so that the factor of the batch norm
 behind them moves into the step when the network is deployed.
 """
 
