@@ -91,6 +91,8 @@ def convolution(
     channels = module.weight.shape[1] * module.groups
     require(channels == x.tensor.shape[-1], f"{x.tensor.shape[-1]} input channels")
     tensor, size, stride = x.tensor, weight.shape[2:], pair(module.stride)
+    depthwise = 1 < module.groups == channels  # TensorFlow has no kernel for two strides everywhere
+    require(not depthwise or stride[0] == stride[1], "equal strides, where it is depthwise")
     padding = (0, 0) if module.padding == "valid" else module.padding
     if padding != "same":
         padding = pair(padding)

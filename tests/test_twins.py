@@ -164,7 +164,7 @@ EQUAL = {
     "padding same": lambda: small(nn.Conv2d(4, 3, (2, 5), padding="same")),
     "padding valid": lambda: small(nn.Conv2d(4, 3, 3, stride=2, padding="valid")),
     "grouped": lambda: small(nn.Conv2d(4, 6, 3, groups=2)),
-    "depthwise with two strides": lambda: small(nn.Conv2d(4, 8, 3, (1, 2), 1, groups=4)),
+    "depthwise with a stride": lambda: small(nn.Conv2d(4, 8, 3, 2, 1, groups=4)),
     "ends in a map": lambda: small(nn.ReLU()),
     "ends in Flatten": lambda: small(nn.Flatten()),
     "ends in Flatten and ReLU": lambda: small(nn.Flatten(), nn.ReLU(), nn.Identity()),
@@ -394,6 +394,10 @@ NO_SETTING = {  # kind: (model, what the ValueError says)
     "one channel to one column": (
         lambda: nn.Sequential(nn.Conv2d(1, 2, (3, 28), (1, 2))),
         "module 0 .* equal strides",
+    ),
+    "depthwise with two strides": (
+        lambda: small(nn.Conv2d(4, 8, 3, (1, 2), 1, groups=4)),
+        "module 1 .* equal strides, where it is depthwise",
     ),
     "color": (lambda: nn.Sequential(nn.Conv2d(3, 4, 3)), "module 0 .* have 1 input channels"),
     "channels": (lambda: small(nn.Conv2d(3, 4, 3)), "module 1 .* have 4 input channels"),
