@@ -19,6 +19,7 @@ from helpers.architectures import (
 )
 from helpers.arguments import one_of, whole
 from helpers.data import DATA, DataError, how_to_restore, read_verified
+from helpers.filters import remove_filters
 from helpers.inputs import as_input  # noqa: F401  (a model and its input are imported together)
 from helpers.machine import seeded
 from helpers.qat import insert_quantizers
@@ -30,7 +31,8 @@ QUANTIZED = (  # ResNet8 with quantizers, trained further
     *(f"ResNet8_{bits}bit_{run}" for bits in (4, 2) for run in ("lsq", "seed7", "lsq_seed7")),
 )
 CONTROLS = ("ResNet8_float_6", "ResNet8_float_10")  # trained further as 4 and 2 bits, in float
-SHIPPED = (*NAMES, *QUANTIZED, *CONTROLS, "MobileNetV2")
+SMALLER = ("ResNet8_half",)  # half of ResNet8's MACs: pruned and trained further; its controls
+SHIPPED = (*NAMES, *QUANTIZED, *CONTROLS, *SMALLER, "MobileNetV2")
 SAID_OF_ALL = {"name": str, "recipe": dict | str, "data": str, "parameters": int, "sha256": str}
 SAID_OF_TRAINED = {
     **dict.fromkeys(("trained_on", "test_correct", "test_total"), int),
@@ -119,16 +121,18 @@ def weights(name: str) -> dict[str, torch.Tensor]:
 
 
 def load(name: str) -> nn.Module:
-    """A shipped, trained model by its name in NAMES, QUANTIZED or CONTROLS, in evaluation mode.
+    """A shipped, trained model by its name, in evaluation mode: all of SHIPPED but MobileNetV2.
 
     Raises DataError for a damaged file, or weights that belong to another network.
 
     >>> load("ResNet8")(torch.zeros(1, 1, 28, 28)).shape
     torch.Size([1, 10])
     """
-    one_of("model", name, (*NAMES, *QUANTIZED, *CONTROLS))
+    one_of("model", name, SHIPPED[:-1])
     if name in QUANTIZED:
         return _filled(_with_quantizers(name), name)
+    if name in SMALLER:
+        return _filled(_with_fewer_filters(name), name)
     return _filled(build("ResNet8" if name in CONTROLS else name), name)
 
 
@@ -154,6 +158,18 @@ def _with_quantizers(name: str) -> nn.Module:
             + how_to_restore(DATA / "models" / f"{name}.json")
         ) from error
     return insert_quantizers(build("ResNet8"), bits)
+
+
+def _with_fewer_filters(name: str) -> nn.Module:
+    """A ResNet8 with as many filters in some layers as the card says."""
+    try:
+        keep = {path: range(whole(path, n)) for path, n in card(name)["recipe"]["keep"].items()}
+        return remove_filters(build("ResNet8"), keep)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"data/models/{name}.json does not say which filters stay ({error}); "
+            + how_to_restore(DATA / "models" / f"{name}.json")
+        ) from error
 
 
 def _filled(model: nn.Module, name: str) -> nn.Module:

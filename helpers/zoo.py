@@ -21,7 +21,9 @@ from torch.optim.swa_utils import update_bn
 from helpers.arguments import one_of
 from helpers.augment import flip_and_shift, half_moved, move_watch
 from helpers.data import DATA, fashion_mnist, watch
+from helpers.filters import remove_filters
 from helpers.inputs import as_tensor, to_tensor
+from helpers.machine import seeded
 from helpers.models import build, fingerprint, load
 from helpers.qat import insert_quantizers, start_steps
 from helpers.train import History, accuracy, fit, predict
@@ -37,10 +39,11 @@ def smoothed_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.
     return nn.functional.cross_entropy(logits, labels, label_smoothing=0.1)
 
 
-NOT_FOR_FIT = ("then", "average", "bits", "start", "model")
+NOT_FOR_FIT = ("then", "average", "bits", "start", "model", "keep", "chosen")
 # What fit is called with; "then" lists what changes in each further round on the same model, and
 # "average" says over how many of the last rounds' ends the weights are averaged (Izmailov et al.
-# 2018, averaging weights leads to wider optima); "model" names a shipped one to go on from.
+# 2018, averaging weights leads to wider optima); "model" names a shipped one to go on from, "keep"
+# how many filters of some of its layers stay, and "chosen" which.
 RECIPES: dict[str, dict] = {
     "LeNet300": IMAGE | dict(epochs=30, lr=0.05, weight_decay=1e-4),
     "LeNet5": IMAGE | dict(epochs=20, lr=0.03, weight_decay=5e-4, augment=flip_and_shift),
@@ -86,6 +89,17 @@ RECIPES |= {
     | dict(then=[UNCHANGED_IMAGES], model="ResNet8")
     for epochs, lr in ((6, 0.02), (10, 0.03))
 }
+# Half of ResNet8's MACs: fewer filters inside each block, those that the next layer's weights read
+# most, and further training. Another order of the images; random filters; a new start.
+HALF = IMAGE | dict(weight_decay=1e-4, augment=flip_and_shift, epochs=20, lr=0.05)
+HALF |= dict(then=[UNCHANGED_IMAGES], model="ResNet8", chosen="readers")
+HALF |= dict(keep={"3.body.0": 8, "4.body.0": 16, "5.body.0": 28})
+OTHER_HALVES = {
+    "seed1": dict(seed=1, then=[UNCHANGED_IMAGES | dict(seed=2)]),
+    "random": dict(chosen="random"),
+    "scratch": dict(chosen="new", lr=0.1),
+}
+RECIPES |= {"ResNet8_half": HALF}
 
 
 def splits(name: str) -> tuple[tuple, tuple, tuple]:
@@ -116,6 +130,31 @@ def average_weights(model: nn.Module, states: list[dict], images: np.ndarray) ->
     update_bn((to_tensor(batch) for batch in as_tensor(images).split(250)), model.eval())
 
 
+def smaller(model: nn.Module, keep: dict[str, int], chosen: str, seed: int) -> nn.Module:
+    """A copy with `keep[path]` filters in the layers at these paths, the first one of each block.
+
+    chosen: "readers", by the sum of |w| of the block's next convolution over what it reads of a
+    filter; "random", by `seed`; "new", any, and all weights of the copy initialized from `seed`.
+
+    >>> smaller(build("ResNet8"), {"3.body.0": 8}, "readers", 0)[3].body[0]
+    Conv2d(16, 8, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1), bias=False)
+    """
+    one_of("chosen", chosen, ("readers", "random", "new"))
+    generator, best = torch.Generator().manual_seed(100 + seed), {}
+    for path, count in keep.items():
+        reader = model.get_submodule(path.removesuffix("0") + "3").weight.detach()
+        scores = reader.abs().sum((0, 2, 3))
+        if chosen != "readers":
+            scores = torch.rand(len(scores), generator=generator)
+        best[path] = scores.argsort(descending=True, stable=True)[:count].sort().values
+    model = remove_filters(model, best)
+    if chosen == "new":
+        with seeded(seed):
+            for module in model.modules():
+                getattr(module, "reset_parameters", lambda: None)()
+    return model
+
+
 def told(recipe: object) -> object:
     """A recipe as its card tells it: functions by their names.
 
@@ -140,6 +179,8 @@ def train(name: str, folder: Path = DATA / "models", **changes) -> dict:
     if "bits" in recipe:
         model = insert_quantizers(load("ResNet8"), recipe["bits"])
         start_steps(model, fitting[0][:500], recipe["start"])
+    elif "keep" in recipe:
+        model = smaller(load(recipe["model"]), recipe["keep"], recipe["chosen"], recipe["seed"])
     elif "model" in recipe:
         model = load(recipe["model"])
     else:

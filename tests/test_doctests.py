@@ -19,7 +19,12 @@ CONTRACT = {  # what lessons, tests and outside checks import
     "costs": {"cost", "layer_costs"},
     "data": {"fashion_mnist", "watch", "photo", "ImageSet", "SequenceSet", "DataError"},
     "figures": {"COLORS", "use_style", "image_row", "heat_table"},
+    "gates": {"L0Gate"},
     "models": {"NAMES", "build", "load", "as_input"},
+    "prune": {
+        "filter_ties", "global_mask", "gradient_mask", "gradual_sparsity", "keep_zeros",
+        "magnitude_mask", "n_m_mask", "remove_filters", "L0Gate",
+    },
     "qat": {"LSQ", "insert_quantizers", "start_steps", "best_step", "fold"},
     "quantize": {
         "QParams", "affine_params", "quantize", "dequantize", "fake_quantize",

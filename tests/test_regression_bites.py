@@ -129,6 +129,20 @@ BREAKS = [
         "torch.where(lost, 0, g.sign().abs())",
         "a negative factor turns the signs of its filter's integers",
     ),
+    Break(
+        "31_pruning_weights",
+        "prune.py",
+        "* left**3",
+        "* left**2",
+        "the share of zeros follows a cubic",
+    ),
+    Break(
+        "36_learned_sparsity",
+        "gates.py",
+        "torch.sigmoid(self.log_alpha - self.shift)",
+        "torch.sigmoid(self.log_alpha + self.shift)",
+        "an open gate is one whose stretched value is above 0",
+    ),
 ]
 
 

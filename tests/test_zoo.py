@@ -29,7 +29,7 @@ def models_folder(tmp_path, monkeypatch, some):
 
 
 def test_every_model_has_a_recipe():
-    assert tuple(zoo.RECIPES) == (*models.NAMES, *models.QUANTIZED, *models.CONTROLS)
+    assert tuple(zoo.RECIPES) == models.SHIPPED[:-1]
 
 
 @pytest.mark.parametrize("name", zoo.RECIPES)
@@ -191,3 +191,48 @@ def test_a_file_is_replaced_whole(tmp_path):
     path.write_bytes(b"old")
     zoo.replace_file(path, b"new")
     assert path.read_bytes() == b"new" and [p.name for p in tmp_path.iterdir()] == ["card.json"]
+
+
+@pytest.mark.parametrize("chosen", ["readers", "random", "new"])
+def test_a_smaller_network_keeps_what_the_recipe_says(chosen):
+    model, keep = models.load("ResNet8"), {"3.body.0": 5, "5.body.0": 40}
+    small = zoo.smaller(model, keep, chosen, 0)
+    assert [small[i].body[0].out_channels for i in (3, 4, 5)] == [5, 32, 40]
+    again, other = (zoo.smaller(model, keep, chosen, seed) for seed in (0, 1))
+    first = [m.state_dict()["3.body.0.weight"] for m in (small, again, other)]
+    assert torch.equal(first[0], first[1])
+    assert torch.equal(first[0], first[2]) == (chosen == "readers")
+    old = model.state_dict()["3.body.0.weight"]
+    kept = [any(torch.equal(row, w) for w in old) for row in first[0]]
+    assert all(kept) if chosen != "new" else not any(kept)
+
+
+def test_the_filters_that_are_read_most_stay():
+    model = models.load("ResNet8")
+    read = model[3].body[3].weight.detach().abs().sum((0, 2, 3))
+    best = sorted(sorted(range(16), key=lambda i: -read[i])[:3])
+    small = zoo.smaller(model, {"3.body.0": 3}, "readers", 0)
+    assert torch.equal(small[3].body[0].weight, model[3].body[0].weight[best])
+
+
+def test_a_smaller_model_is_trained_written_and_loaded(models_folder, monkeypatch, some):
+    monkeypatch.setattr(zoo, "load", models.build)
+    card = zoo.train("ResNet8_half", models_folder, epochs=1, then=[])
+    model = models.load("ResNet8_half")
+    assert card["recipe"]["keep"] == {"3.body.0": 8, "4.body.0": 16, "5.body.0": 28}
+    assert sum(p.numel() for p in model.parameters()) == card["parameters"] == 37314
+    correct = (train.predict(model, some[0][:100]).argmax(1) == some[1][:100]).sum()
+    assert card["test_correct"] == correct
+
+
+@pytest.mark.parametrize("keep", [None, {"3.body.0": 17}, {"3.body.0": 0}, {"nowhere": 1}, [8]])
+def test_a_card_that_does_not_say_which_filters_stay(models_folder, monkeypatch, keep):
+    monkeypatch.setattr(zoo, "load", models.build)
+    zoo.train("ResNet8_half", models_folder, epochs=1, then=[])
+    path = models_folder / "ResNet8_half.json"
+    card = json.loads(path.read_text())
+    card["recipe"]["keep"] = keep
+    del card["card_sha256"]
+    path.write_text(json.dumps(card))
+    with pytest.raises(data.DataError, match="ResNet8_half.json does not say which filters stay"):
+        models.load("ResNet8_half")
