@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import operator
+import threading
 from collections import Counter
 from collections.abc import Iterable
 
@@ -31,6 +32,29 @@ ADDS = {operator.add, operator.iadd, torch.add}
 CALLS = {torch.relu, F.relu, F.relu6, F.silu, F.gelu, F.hardswish, torch.tanh, F.dropout, "relu"}
 POOL_CALLS = {F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d}
 FLATTENS = {torch.flatten, "flatten"}
+
+_tracing = threading.Lock()
+
+
+class OneThreadTracer(fx.Tracer):
+    """While torch.fx traces, nn.Module is patched for all threads; the others' calls stay theirs.
+
+    Two traces at a time would undo each other's patches: hold _tracing.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.thread = threading.get_ident()
+
+    def call_module(self, m, forward, args, kwargs):
+        if threading.get_ident() != self.thread:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr, attr_val, parameter_proxy_cache):
+        if threading.get_ident() != self.thread:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
 
 
 class Survey:
@@ -153,7 +177,8 @@ def traced(model: nn.Module, input_shape: Iterable[int]) -> fx.GraphModule:
     model = copy.deepcopy(model).eval()
     dtype = next((p.dtype for p in model.parameters()), torch.float32)
     try:
-        graph = fx.symbolic_trace(model)
+        with _tracing:
+            graph = fx.GraphModule(model, OneThreadTracer().trace(model))
     except Exception as error:  # what the model's forward raises when its input has no values
         raise ValueError(f"{type(model).__name__} cannot be traced: {error}") from error
     try:

@@ -1,6 +1,7 @@
 """A network without filters against the same network with those channels set to zero."""
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -364,3 +365,23 @@ def test_no_model_and_a_wrong_shape():
         remove_filters("ResNet8", {})
     with pytest.raises(ValueError, match="refuses inputs"):
         remove_filters(build("ResNet8"), {}, (3, 28, 28))
+
+
+def test_other_threads_compute_while_a_network_is_traced():
+    """torch.fx patches nn.Module for all threads."""
+    originals = nn.Module.__call__, nn.Module.__getattr__
+    network, x = build("ResNet8").eval(), torch.rand(2, 1, 28, 28)
+    with torch.no_grad():
+        expected = network(x)
+
+    def compute(_):
+        with torch.no_grad():
+            return torch.equal(network(x), expected)
+
+    def trace(kept):
+        return len(remove_filters(network, {"3.body.0": range(kept)})[3].body[0].weight) == kept
+
+    with ThreadPoolExecutor(4) as pool:
+        jobs = [pool.submit(*job) for n in range(1, 13) for job in ((trace, n), (compute, n))]
+        assert all(job.result() for job in jobs)
+    assert (nn.Module.__call__, nn.Module.__getattr__) == originals
