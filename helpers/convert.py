@@ -14,7 +14,7 @@ from helpers.quiet import quiet_converter
 from helpers.runtime import IMAGE_SHAPE, as_array, read_tflite
 from helpers.twins import keras_twin
 
-MODES = ("float32", "float16", "dynamic", "int8", "int16x8")
+MODES = ("float32", "float16", "dynamic", "int8", "int16x8", "sparse")
 INTEGER = ("int8", "int16x8")
 
 _converting = threading.RLock()  # TensorFlow traces and converts one model at a time
@@ -35,6 +35,9 @@ def to_tflite(model_or_keras, mode: str, calibration: np.ndarray | None = None) 
         error, so nothing stays float. Activations int8, weights int8 per output channel (of dense
         layers too), biases int32. The input is exactly uint8 - 128.
     "int16x8": the same with int16 activations, int64 biases, and an int16 input and output.
+    "sparse": float32, and the weights of a layer with enough zeros in LiteRT's sparse format, in
+        blocks of 1 x 4 inputs where all that is not zero lies in few of them. A layer with few
+        zeros is stored as in "float32".
 
     calibration: uint8 images [N, 28, 28] whose activations set the ranges of "int8" and "int16x8",
     which need it; the other modes ignore it. A copy has its darkest pixel set to 0 and its
@@ -171,7 +174,10 @@ def converter(function, mode: str, rows: np.ndarray | None):
 
     settings = tf.lite.TFLiteConverter.from_concrete_functions([function])
     if mode != "float32":
-        settings.optimizations = [tf.lite.Optimize.DEFAULT]
+        chosen = tf.lite.Optimize
+        settings.optimizations = [
+            chosen.EXPERIMENTAL_SPARSITY if mode == "sparse" else chosen.DEFAULT
+        ]
     if mode == "float16":
         settings.target_spec.supported_types = [tf.float16]
     if mode in INTEGER:

@@ -1,5 +1,6 @@
-"""Conversion to .tflite: five modes, quiet, and an int8 input that is exactly uint8 - 128."""
+"""Conversion to .tflite: six modes, quiet, and an int8 input that is exactly uint8 - 128."""
 
+import copy
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from test_quiet import unchanged
 from test_twins import quantized, randomized, restored_settings, small, step  # noqa: F401
 from torch import nn
 
-from helpers.convert import MODES, calibration_rows, to_tflite, with_signature
+from helpers.convert import MODES, calibration_rows, graph_of, to_tflite, with_signature
 from helpers.data import fashion_mnist
 from helpers.inputs import as_input
 from helpers.models import build, load
@@ -52,7 +53,14 @@ def details(content: bytes) -> tuple[dict, dict]:
 
 @pytest.mark.parametrize(
     ("mode", "share"),
-    [("float32", 1e-5), ("float16", 2e-3), ("dynamic", 0.02), ("int8", 0.05), ("int16x8", 0.02)],
+    [
+        ("float32", 1e-5),
+        ("float16", 2e-3),
+        ("dynamic", 0.02),
+        ("int8", 0.05),
+        ("int16x8", 0.02),
+        ("sparse", 1e-5),
+    ],
 )
 def test_every_mode_agrees_with_pytorch(files, expected, images, mode, share):
     """share: the largest error that is allowed, as a share of the range of the logits."""
@@ -96,6 +104,31 @@ def test_a_large_model_shrinks_by_its_bits(images):
     }
     assert 1.9 < size["float32"] / size["float16"] <= 2
     assert 3.7 < size["float32"] / size["int8"] <= 4
+
+
+def stored_sparse(content: bytes) -> dict[tuple, bool]:
+    """{shape: whether in blocks} of the tensors of a file that are in the sparse format."""
+    tensors = [t for t in graph_of(content)[1].tensors if t.sparsity is not None]
+    return {tuple(int(n) for n in t.shape): len(t.sparsity.blockMap) > 0 for t in tensors}
+
+
+def test_zeros_are_left_out_of_a_sparse_file(images):
+    dense = build("LeNet300").eval()
+    plain, unpruned = to_tflite(dense, "float32"), to_tflite(dense, "sparse")
+    assert abs(len(unpruned) - len(plain)) < 64 and stored_sparse(unpruned) == {}
+    for in_blocks, share in ((False, 0.45), (True, 0.3)):
+        model = copy.deepcopy(dense)
+        for name in ("1", "3"):
+            w = model.get_submodule(name).weight
+            score = torch.rand(w.shape, generator=torch.Generator().manual_seed(0))
+            if in_blocks:
+                score = score[:, ::4].repeat_interleave(4, dim=1)
+            w.data *= score > 0.8
+        content = to_tflite(model, "sparse")
+        assert len(content) < share * len(plain)
+        assert stored_sparse(content) == {(300, 784): in_blocks, (100, 300): in_blocks}
+        expected = predict(model, images[:20])
+        np.testing.assert_allclose(open_model(content).predict(images[:20]), expected, atol=1e-5)
 
 
 def test_the_same_model_gives_the_same_bytes(model, files):
