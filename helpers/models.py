@@ -31,7 +31,10 @@ QUANTIZED = (  # ResNet8 with quantizers, trained further
     *(f"ResNet8_{bits}bit_{run}" for bits in (4, 2) for run in ("lsq", "seed7", "lsq_seed7")),
 )
 CONTROLS = ("ResNet8_float_6", "ResNet8_float_10")  # trained further as 4 and 2 bits, in float
-SMALLER = ("ResNet8_half",)  # half of ResNet8's MACs: pruned and trained further; its controls
+SMALLER = (  # half of ResNet8's MACs: pruned and trained further, and their controls
+    "ResNet8_half",
+    *(f"ResNet8_half_{run}" for run in ("seed1", "random", "scratch", "scratch_long")),
+)
 SHIPPED = (*NAMES, *QUANTIZED, *CONTROLS, *SMALLER, "MobileNetV2")
 SAID_OF_ALL = {"name": str, "recipe": dict | str, "data": str, "parameters": int, "sha256": str}
 SAID_OF_TRAINED = {

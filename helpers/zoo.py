@@ -94,12 +94,23 @@ RECIPES |= {
 HALF = IMAGE | dict(weight_decay=1e-4, augment=flip_and_shift, epochs=20, lr=0.05)
 HALF |= dict(then=[UNCHANGED_IMAGES], model="ResNet8", chosen="readers")
 HALF |= dict(keep={"3.body.0": 8, "4.body.0": 16, "5.body.0": 28})
+AFRESH = dict(chosen="new", weight_decay=3e-4, lr=0.1)  # as ResNet8 began
 OTHER_HALVES = {
     "seed1": dict(seed=1, then=[UNCHANGED_IMAGES | dict(seed=2)]),
     "random": dict(chosen="random"),
-    "scratch": dict(chosen="new", lr=0.1),
+    "scratch": AFRESH,
+    "scratch_long": AFRESH  # all the epochs of ResNet8 and of ResNet8_half
+    | dict(epochs=22)
+    | dict(
+        then=[
+            *RECIPES["ResNet8"]["then"],
+            dict(seed=3, epochs=20, lr=0.05, weight_decay=1e-4),
+            UNCHANGED_IMAGES | dict(seed=4, weight_decay=1e-4),
+        ]
+    ),
 }
 RECIPES |= {"ResNet8_half": HALF}
+RECIPES |= {f"ResNet8_half_{run}": HALF | changed for run, changed in OTHER_HALVES.items()}
 
 
 def splits(name: str) -> tuple[tuple, tuple, tuple]:
