@@ -137,11 +137,25 @@ BREAKS = [
         "the share of zeros follows a cubic",
     ),
     Break(
+        "32_pruning_structures",
+        "filters.py",
+        "weight = torch.stack(rows)",
+        "weight = torch.stack(rows[::-1])",
+        "filters that stay keep their order",
+    ),
+    Break(
         "36_learned_sparsity",
         "gates.py",
         "torch.sigmoid(self.log_alpha - self.shift)",
         "torch.sigmoid(self.log_alpha + self.shift)",
         "an open gate is one whose stretched value is above 0",
+    ),
+    Break(
+        "37_sparse_files_and_speed",
+        "prune.py",
+        "order[:, :, m - n :]",
+        "order[:, :, : m - n]",
+        "2:4 keeps the largest two of four",
     ),
 ]
 
