@@ -36,6 +36,7 @@ SMALLER = (  # half of ResNet8's MACs: pruned and trained further, and their con
     *(f"ResNet8_half_{run}" for run in ("seed1", "random", "scratch", "scratch_long")),
 )
 SHIPPED = (*NAMES, *QUANTIZED, *CONTROLS, *SMALLER, "MobileNetV2")
+COMPRESSED = ("LeNet300_deep", "LeNet300_deeper", "LeNet300_dense")  # files of codec.py
 SAID_OF_ALL = {"name": str, "recipe": dict | str, "data": str, "parameters": int, "sha256": str}
 SAID_OF_TRAINED = {
     **dict.fromkeys(("trained_on", "test_correct", "test_total"), int),
@@ -63,7 +64,7 @@ def card(name: str) -> dict:
     >>> card("ResNet8")["parameters"]
     77754
     """
-    one_of("model", name, SHIPPED)
+    one_of("model", name, (*SHIPPED, *COMPRESSED))
     path = DATA / "models" / f"{name}.json"
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -121,6 +122,19 @@ def weights(name: str) -> dict[str, torch.Tensor]:
         if values.is_floating_point() and not values.isfinite().all():
             raise _damaged(name, f"{key} holds NaN or infinity")
     return found
+
+
+def compressed(name: str) -> bytes:
+    """The file of a model in COMPRESSED, for codec.decode, checked against the SHA-256 on its card.
+
+    Raises DataError if the file is missing or damaged.
+
+    >>> compressed("LeNet300_deep")[:6]
+    b'EDGEDC'
+    """
+    one_of("model", name, COMPRESSED)
+    path = DATA / "models" / f"{name}.dc"
+    return read_verified(path, card(name)["sha256"], said_by=path.with_suffix(".json"))
 
 
 def load(name: str) -> nn.Module:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,10 @@ from torch.optim.swa_utils import update_bn
 
 from helpers.arguments import one_of
 from helpers.augment import flip_and_shift, half_moved, move_watch
+from helpers.codec import decode
+from helpers.compress import compress
 from helpers.data import DATA, fashion_mnist, watch
+from helpers.distill import distill
 from helpers.filters import remove_filters
 from helpers.inputs import as_tensor, to_tensor
 from helpers.machine import seeded
@@ -39,11 +43,23 @@ def smoothed_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.
     return nn.functional.cross_entropy(logits, labels, label_smoothing=0.1)
 
 
-NOT_FOR_FIT = ("then", "average", "bits", "start", "model", "keep", "chosen")
+NOT_FOR_FIT = (
+    "then",
+    "average",
+    "bits",
+    "start",
+    "model",
+    "keep",
+    "chosen",
+    "teacher",
+    "T",
+    "alpha",
+)
 # What fit is called with; "then" lists what changes in each further round on the same model, and
 # "average" says over how many of the last rounds' ends the weights are averaged (Izmailov et al.
 # 2018, averaging weights leads to wider optima); "model" names a shipped one to go on from, "keep"
-# how many filters of some of its layers stay, and "chosen" which.
+# how many filters of some of its layers stay, and "chosen" which. "teacher" names a shipped one
+# whose answers to the images as they are count beside the labels (distill.soft_target_loss).
 RECIPES: dict[str, dict] = {
     "LeNet300": IMAGE | dict(epochs=30, lr=0.05, weight_decay=1e-4),
     "LeNet5": IMAGE | dict(epochs=20, lr=0.03, weight_decay=5e-4, augment=flip_and_shift),
@@ -111,6 +127,16 @@ OTHER_HALVES = {
 }
 RECIPES |= {"ResNet8_half": HALF}
 RECIPES |= {f"ResNet8_half_{run}": HALF | changed for run, changed in OTHER_HALVES.items()}
+
+# Deep Compression goes on from a shipped network: zeros in the first round, then codebooks, which
+# "tune" trains. "dense" is the control: as long a training, and neither zeros nor codebooks.
+TUNE = dict(optimizer="adam", epochs=1, lr=0.001, weight_decay=0.0, batch_size=128, augment=None)
+DEEP = IMAGE | dict(model="LeNet300", weight_decay=1e-4, epochs=10, lr=0.05, tune=TUNE)
+COMPRESSED: dict[str, dict] = {
+    "LeNet300_deep": DEEP | dict(sparsity=0.93, bits=4),
+    "LeNet300_deeper": DEEP | dict(sparsity=0.95, bits=3),
+    "LeNet300_dense": DEEP | dict(sparsity=0.0, bits=None),
+}
 
 
 def splits(name: str) -> tuple[tuple, tuple, tuple]:
@@ -197,21 +223,58 @@ def train(name: str, folder: Path = DATA / "models", **changes) -> dict:
     else:
         model = build(name, recipe["seed"])
     options = {key: value for key, value in recipe.items() if key not in NOT_FOR_FIT}
+    if "teacher" in recipe:
+        answers = predict(load(recipe["teacher"]), fitting[0])
+        learn = partial(distill, model, fitting[0], answers, fitting[1])
+        options |= dict(T=recipe["T"], alpha=recipe["alpha"])
+    else:
+        learn = partial(fit, model, *fitting)
     ends = []
     for changed in ({}, *recipe.get("then", ())):
-        history = fit(model, *fitting, **options | changed, validation=validation)
+        history = learn(**options | changed, validation=validation)
         ends.append({key: value.clone() for key, value in model.state_dict().items()})
     if "average" in recipe:
         average_weights(model, ends[-recipe["average"] :], fitting[0][:5000])
         history.validation_accuracy.append(accuracy(predict(model, validation[0]), validation[1]))
-    return publish(name, model, recipe, history, folder)
-
-
-def publish(name: str, model: nn.Module, recipe: dict, history: History, folder: Path) -> dict:
-    """Measure the finished model on the test set, write it and its card, return the card."""
-    fitting, _, test = splits(name)
     model.to(memory_format=torch.contiguous_format)
     content = save({key: value.contiguous() for key, value in model.state_dict().items()})
+    return publish(name, model, recipe, history, folder, content)
+
+
+def shrink(name: str, folder: Path = DATA / "models", **changes) -> dict:
+    """Compress a shipped model by recipe `name`, write NAME.dc and NAME.json, return the card.
+
+    What is measured is the network that is decoded from the file. changes: as of train.
+    """
+    one_of("recipe", name, COMPRESSED)
+    recipe = COMPRESSED[name] | changes
+    fitting, validation, _ = splits(name)
+    model = load(recipe["model"])
+    options = {k: v for k, v in recipe.items() if k not in (*NOT_FOR_FIT, "tune", "sparsity")}
+    content, history = compress(
+        model,
+        *fitting,
+        sparsity=recipe["sparsity"],
+        bits=recipe["bits"],
+        rounds=[options | changed for changed in ({}, *recipe.get("then", ()))],
+        tune=options | {"seed": options["seed"] + 9} | recipe["tune"],
+        validation=validation,
+    )
+    model.load_state_dict(decode(content))
+    return publish(name, model, recipe, history, folder, content, "dc")
+
+
+def publish(
+    name: str,
+    model: nn.Module,
+    recipe: dict,
+    history: History,
+    folder: Path,
+    content: bytes,
+    ending: str = "safetensors",
+) -> dict:
+    """Measure the finished model on the test set, write its file and card, return the card."""
+    fitting, _, test = splits(name)
     test_accuracy = accuracy(predict(model, test[0]), test[1])
     card = {
         "name": name,
@@ -229,17 +292,17 @@ def publish(name: str, model: nn.Module, recipe: dict, history: History, folder:
     }
     card["card_sha256"] = fingerprint(card)
     folder.mkdir(parents=True, exist_ok=True)
-    replace_file(folder / f"{name}.safetensors", content)
+    replace_file(folder / f"{name}.{ending}", content)
     replace_file(folder / f"{name}.json", (json.dumps(card, indent=2) + "\n").encode())
     return card
 
 
 if __name__ == "__main__":
-    names = sys.argv[1:] or list(RECIPES)
+    names = sys.argv[1:] or [*RECIPES, *COMPRESSED]
     for name in names:
-        one_of("recipe", name, RECIPES)  # before hours of training
+        one_of("recipe", name, (*RECIPES, *COMPRESSED))  # before hours of training
     for name in names:
-        card = train(name)
+        card = train(name) if name in RECIPES else shrink(name)
         print(
             f"{name}: {card['test_accuracy']:.2%} on {card['test_total']} test examples, "
             f"{card['parameters']} parameters",

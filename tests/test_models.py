@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 from test_data import DAMAGES, damage
 
-from helpers import data, inputs, models
+from helpers import codec, data, inputs, models
 
 PARAMETERS = {
     "LeNet300": 266610,
@@ -352,6 +352,31 @@ def test_a_fingerprint_is_of_what_is_said_not_of_its_order(card, random):
     random.shuffle(items)
     assert models.fingerprint(dict(items)) == models.fingerprint(card)
     assert models.fingerprint(card | {"more": 1}) != models.fingerprint(card | {"more": 2})
+
+
+@pytest.mark.parametrize("name", models.COMPRESSED)
+def test_a_compressed_file_is_the_network_of_its_card(name):
+    model, file = models.build(name.split("_")[0]), models.compressed(name)
+    model.load_state_dict(codec.decode(file))
+    card = models.card(name)
+    assert card["parameters"] == sum(p.numel() for p in model.parameters())
+    assert hashlib.sha256(file).hexdigest() == card["sha256"]
+    assert codec.encode(model) == file
+
+
+@pytest.mark.parametrize("content", [None, b"", b"EDGEDC"])
+def test_a_damaged_compressed_file(copied, content):
+    for path in (SHIPPED_DATA / "models").glob("LeNet300_deep.*"):
+        shutil.copy(path, copied)
+    path = copied / "LeNet300_deep.dc"
+    path.unlink() if content is None else path.write_bytes(content)
+    with pytest.raises(data.DataError, match=r"git checkout -- data/models/LeNet300_deep\.dc"):
+        models.compressed("LeNet300_deep")
+
+
+def test_only_compressed_models_are_files_of_the_codec():
+    with pytest.raises(ValueError, match="unknown model 'LeNet300': choose one of LeNet300_deep"):
+        models.compressed("LeNet300")
 
 
 def test_a_missing_model(copied):

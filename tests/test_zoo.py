@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from helpers import augment, data, inputs, models, qat, train, zoo
+from helpers import augment, codec, data, inputs, models, qat, train, zoo
 from helpers.train import History
 
 
@@ -30,6 +30,16 @@ def models_folder(tmp_path, monkeypatch, some):
 
 def test_every_model_has_a_recipe():
     assert tuple(zoo.RECIPES) == models.SHIPPED[:-1]
+
+
+def test_every_compressed_model_has_a_recipe():
+    assert tuple(zoo.COMPRESSED) == models.COMPRESSED
+
+
+@pytest.mark.parametrize("name", zoo.COMPRESSED)
+def test_a_card_tells_how_a_file_was_made(name):
+    recipe = json.loads(json.dumps(zoo.told(zoo.COMPRESSED[name])))
+    assert models.card(name)["recipe"] == recipe
 
 
 @pytest.mark.parametrize("name", zoo.RECIPES)
@@ -155,13 +165,31 @@ def test_a_card_of_a_model_that_answers_nan_is_not_written(models_folder):
     nn.init.constant_(model[5].bias, float("nan"))
     history = History(loss=[1.0], validation_accuracy=[0.5])
     with pytest.raises(ValueError, match="NaN"):
-        zoo.publish("LeNet300", model, {}, history, models_folder)
+        zoo.publish("LeNet300", model, {}, history, models_folder, b"")
     assert not models_folder.exists()
+
+
+@pytest.mark.parametrize("name", ["LeNet300_deep", "LeNet300_dense"])
+def test_a_network_is_compressed_written_and_read(models_folder, monkeypatch, some, name):
+    monkeypatch.setattr(zoo, "load", models.build)
+    card = zoo.shrink(name, models_folder, epochs=1, then=[dict(seed=1)])
+    again = zoo.shrink(name, models_folder, epochs=1, then=[dict(seed=1)])
+    assert card == again and card["recipe"]["then"] == [{"seed": 1}]
+    assert sorted(p.name for p in models_folder.iterdir()) == [f"{name}.dc", f"{name}.json"]
+    model = models.build(name.split("_")[0])
+    model.load_state_dict(codec.decode(models.compressed(name)))
+    assert card["parameters"] == sum(p.numel() for p in model.parameters())
+    correct = int((train.predict(model, some[0][:100]).argmax(1) == some[1][:100]).sum())
+    assert (card["test_correct"], card["test_total"]) == (correct, 100)
+    zeros = [float((w == 0).float().mean()) for n, w in model.named_parameters() if w.ndim > 1]
+    assert all(zeros) != (name == "LeNet300_dense")
 
 
 def test_an_unknown_recipe_lists_the_others(tmp_path):
     with pytest.raises(ValueError, match="unknown recipe 'VGG': choose one of LeNet300, LeNet5"):
         zoo.train("VGG", tmp_path)
+    with pytest.raises(ValueError, match="unknown recipe 'LeNet300': choose one of LeNet300_deep"):
+        zoo.shrink("LeNet300", tmp_path)
 
 
 @pytest.mark.parametrize("name", ["ResNet8_2bit_lsq", "SensorGRU"])
@@ -223,6 +251,18 @@ def test_a_smaller_model_is_trained_written_and_loaded(models_folder, monkeypatc
     assert sum(p.numel() for p in model.parameters()) == card["parameters"] == 37314
     correct = (train.predict(model, some[0][:100]).argmax(1) == some[1][:100]).sum()
     assert card["test_correct"] == correct
+
+
+def test_a_student_is_trained_on_the_answers_of_its_teacher(models_folder, monkeypatch, some):
+    monkeypatch.setattr(zoo, "load", models.build)
+    states = []
+    for T, alpha in ((4.0, 0.9), (4.0, 0.0), (1.0, 0.0)):
+        changes = dict(teacher="WideResNet", T=T, alpha=alpha, epochs=1, then=[])
+        card = zoo.train("ResNet8_half_scratch", models_folder, **changes)
+        states.append(models.load("ResNet8_half_scratch").state_dict())
+    assert card["recipe"]["teacher"] == "WideResNet"
+    assert all(torch.equal(states[1][key], value) for key, value in states[2].items())
+    assert any(not torch.equal(states[1][key], value) for key, value in states[0].items())
 
 
 @pytest.mark.parametrize("keep", [None, {"3.body.0": 17}, {"3.body.0": 0}, {"nowhere": 1}, [8]])
