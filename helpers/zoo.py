@@ -43,18 +43,8 @@ def smoothed_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.
     return nn.functional.cross_entropy(logits, labels, label_smoothing=0.1)
 
 
-NOT_FOR_FIT = (
-    "then",
-    "average",
-    "bits",
-    "start",
-    "model",
-    "keep",
-    "chosen",
-    "teacher",
-    "T",
-    "alpha",
-)
+NOT_FOR_FIT = ("then", "average", "bits", "start", "model", "keep", "chosen")
+NOT_FOR_FIT += ("teacher", "T", "alpha")
 # What fit is called with; "then" lists what changes in each further round on the same model, and
 # "average" says over how many of the last rounds' ends the weights are averaged (Izmailov et al.
 # 2018, averaging weights leads to wider optima); "model" names a shipped one to go on from, "keep"
@@ -241,7 +231,7 @@ def train(name: str, folder: Path = DATA / "models", **changes) -> dict:
     return publish(name, model, recipe, history, folder, content)
 
 
-def shrink(name: str, folder: Path = DATA / "models", **changes) -> dict:
+def train_compressed(name: str, folder: Path = DATA / "models", **changes) -> dict:
     """Compress a shipped model by recipe `name`, write NAME.dc and NAME.json, return the card.
 
     What is measured is the network that is decoded from the file. changes: as of train.
@@ -302,7 +292,7 @@ if __name__ == "__main__":
     for name in names:
         one_of("recipe", name, (*RECIPES, *COMPRESSED))  # before hours of training
     for name in names:
-        card = train(name) if name in RECIPES else shrink(name)
+        card = train(name) if name in RECIPES else train_compressed(name)
         print(
             f"{name}: {card['test_accuracy']:.2%} on {card['test_total']} test examples, "
             f"{card['parameters']} parameters",

@@ -172,8 +172,8 @@ def test_a_card_of_a_model_that_answers_nan_is_not_written(models_folder):
 @pytest.mark.parametrize("name", ["LeNet300_deep", "LeNet300_dense"])
 def test_a_network_is_compressed_written_and_read(models_folder, monkeypatch, some, name):
     monkeypatch.setattr(zoo, "load", models.build)
-    card = zoo.shrink(name, models_folder, epochs=1, then=[dict(seed=1)])
-    again = zoo.shrink(name, models_folder, epochs=1, then=[dict(seed=1)])
+    card = zoo.train_compressed(name, models_folder, epochs=1, then=[dict(seed=1)])
+    again = zoo.train_compressed(name, models_folder, epochs=1, then=[dict(seed=1)])
     assert card == again and card["recipe"]["then"] == [{"seed": 1}]
     assert sorted(p.name for p in models_folder.iterdir()) == [f"{name}.dc", f"{name}.json"]
     model = models.build(name.split("_")[0])
@@ -189,7 +189,7 @@ def test_an_unknown_recipe_lists_the_others(tmp_path):
     with pytest.raises(ValueError, match="unknown recipe 'VGG': choose one of LeNet300, LeNet5"):
         zoo.train("VGG", tmp_path)
     with pytest.raises(ValueError, match="unknown recipe 'LeNet300': choose one of LeNet300_deep"):
-        zoo.shrink("LeNet300", tmp_path)
+        zoo.train_compressed("LeNet300", tmp_path)
 
 
 @pytest.mark.parametrize("name", ["ResNet8_2bit_lsq", "SensorGRU"])
