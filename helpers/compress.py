@@ -13,6 +13,7 @@ from torch import nn
 
 from helpers import codec
 from helpers.prune import global_mask, gradual_sparsity, keep_zeros
+from helpers.ptq import fold
 from helpers.sharing import plain_state, share_weights
 from helpers.train import History, fit
 
@@ -79,6 +80,8 @@ def compress(
 ) -> tuple[bytes, History]:
     """(the file of the compressed network, the history of the last training). Changes `model`.
 
+    The file holds the state of ptq.fold(model), without batch norm. labels: int, or what `fit`
+    takes with a loss of its own (distill.with_answers).
     rounds: what train.fit is called with, once each; the zeros come in the first one and stay.
     tune: the same for the training of the shared values. sparsity 0 and bits None give the control:
     a dense network, trained as long, rounded to float16 as codebooks are.
@@ -88,7 +91,8 @@ def compress(
         fit(model, images, labels, callbacks=keep, **options)
         if sparsity:
             keep = [keep_zeros({path: part.weight != 0 for path, part in layers(model).items()})]
-    shared = share_weights(model, widths(model, bits))
+    folded = fold(model).requires_grad_()
+    shared = share_weights(folded, widths(folded, bits))
     callbacks = keep if bits is None else []  # a zero is in no codebook
     history = fit(shared, images, labels, callbacks=callbacks, validation=validation, **tune)
     state = plain_state(shared)

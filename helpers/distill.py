@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from torch import Tensor, nn
 
@@ -50,6 +52,33 @@ def soft_target_loss(
     return alpha * T**2 * soft + (1 - alpha) * hard / len(labels)
 
 
+def with_answers(
+    answers: np.ndarray, labels: np.ndarray, *, T: float, alpha: float
+) -> tuple[np.ndarray, Callable[[Tensor, Tensor], Tensor]]:
+    """(rows float32 [N, C + 1], loss): what train.fit takes as labels and loss to distill.
+
+    answers: the teacher's logits float [N, C] of the images as they are: an augmented image keeps
+    the answer to the image it was made from. labels: int [N], UNLABELED where there is none.
+    Raises TypeError and ValueError for answers and labels that do not fit.
+
+    >>> rows, loss = with_answers([[2.0, 0.0]], [1], T=4.0, alpha=0.5)
+    >>> rows
+    array([[2., 0., 1.]], dtype=float32)
+    """
+    answers, labels = np.asarray(answers, np.float32), np.asarray(labels)
+    if answers.ndim != 2 or labels.shape != (len(answers),):
+        raise ValueError(
+            f"answers {list(answers.shape)}, labels {list(labels.shape)}: expected [N, C] and [N]"
+        )
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise TypeError(f"labels are {labels.dtype}: pass integers")
+
+    def loss(logits: Tensor, rows: Tensor) -> Tensor:
+        return soft_target_loss(logits, rows[:, :-1], rows[:, -1], T, alpha)
+
+    return np.concatenate([answers, labels[:, None]], 1, dtype=np.float32), loss
+
+
 def distill(
     student: nn.Module,
     images: np.ndarray,
@@ -62,21 +91,8 @@ def distill(
 ) -> History:
     """Train the student in place by soft_target_loss; what `helpers.train.fit` returns.
 
-    images: uint8 [N, 28, 28]. answers: the teacher's logits float [N, C] of these images, as they
-    are: an augmented image keeps the answer to the image it was made from. labels: int [N],
-    UNLABELED where there is none. options: of `fit`, but for loss.
-    Raises what `fit` and soft_target_loss raise, and ValueError for answers that do not fit.
+    images: uint8 [N, 28, 28]. answers, labels: as of with_answers. options: of `fit`, but for loss.
+    Raises what `fit` and with_answers raise.
     """
-    answers, labels = np.asarray(answers, np.float32), np.asarray(labels)
-    if answers.ndim != 2 or labels.shape != (len(answers),):
-        raise ValueError(
-            f"answers {list(answers.shape)}, labels {list(labels.shape)}: expected [N, C] and [N]"
-        )
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise TypeError(f"labels are {labels.dtype}: pass integers")
-    rows = np.concatenate([answers, labels[:, None]], 1, dtype=np.float32)
-
-    def loss(logits: Tensor, rows: Tensor) -> Tensor:
-        return soft_target_loss(logits, rows[:, :-1], rows[:, -1], T, alpha)
-
+    rows, loss = with_answers(answers, labels, T=T, alpha=alpha)
     return fit(student, images, rows, loss=loss, **options)
