@@ -144,6 +144,20 @@ BREAKS = [
         "filters that stay keep their order",
     ),
     Break(
+        "33_distillation",
+        "distill.py",
+        "alpha * T**2 * soft",
+        "alpha * T * soft",
+        "softening makes gradients smaller by T squared",
+    ),
+    Break(
+        "35_deep_compression",
+        "sharing.py",
+        "torch.bincount(index, each, context.entries)",
+        "torch.bincount(index, each.abs(), context.entries)",
+        "an entry's gradient is the sum of its weights' gradients",
+    ),
+    Break(
         "36_learned_sparsity",
         "gates.py",
         "torch.sigmoid(self.log_alpha - self.shift)",
