@@ -23,6 +23,50 @@ def conv_bn(
     ]
 
 
+def depthwise_bn(channels: int, kernel: int = 3, stride: int = 1) -> list[nn.Module]:
+    """A convolution of each channel by itself, with one kernel each, and its batch normalization.
+
+    >>> sum(p.numel() for p in depthwise_bn(16)[0].parameters())  # 16 kernels of 3 x 3
+    144
+    """
+    conv = nn.Conv2d(
+        channels, channels, kernel, stride, padding=kernel // 2, groups=channels, bias=False
+    )
+    return [conv, nn.BatchNorm2d(channels)]
+
+
+def separable(
+    channels_in: int, channels_out: int, kernel: int = 3, stride: int = 1
+) -> list[nn.Module]:
+    """A depthwise convolution, then a 1x1 convolution across channels (Howard et al. 2017).
+
+    Maps as `conv_bn` does; the ReLU between the two is in it, one after them is not.
+
+    >>> nn.Sequential(*separable(16, 24, stride=2))(torch.zeros(2, 16, 28, 28)).shape
+    torch.Size([2, 24, 14, 14])
+    """
+    depthwise = depthwise_bn(channels_in, kernel, stride)
+    return [*depthwise, nn.ReLU(), *conv_bn(channels_in, channels_out, 1)]
+
+
+def inverted(
+    channels_in: int, channels_out: int, kernel: int = 3, stride: int = 1, expansion: int = 2
+) -> list[nn.Module]:
+    """1x1 to `expansion` times the channels, depthwise there, 1x1 back (Sandler et al. 2018).
+
+    Maps as `conv_bn` does; no ReLU after the last convolution.
+
+    >>> [m.weight.shape[0] for m in inverted(16, 24) if isinstance(m, nn.Conv2d)]
+    [32, 32, 24]
+    """
+    wide = expansion * channels_in
+    return [
+        *conv_bn(channels_in, wide, 1),
+        nn.ReLU(),
+        *separable(wide, channels_out, kernel, stride),
+    ]
+
+
 class LeNet300(nn.Sequential):
     """784-300-100-10 (LeCun et al. 1998), the 40x example of Deep Compression (Han et al. 2016)."""
 
@@ -99,6 +143,17 @@ class ResidualBlock(nn.Module):
         return self.relu(self.body(x) + self.shortcut(x))
 
 
+def with_shortcut(body: list[nn.Module], channels: int) -> ResidualBlock:
+    """relu(body(x) + x), for layers that map `channels` channels to as many, of the same size.
+
+    >>> with_shortcut(separable(16, 16), 16)(torch.zeros(2, 16, 14, 14)).shape
+    torch.Size([2, 16, 14, 14])
+    """
+    block = ResidualBlock(channels, channels)
+    block.body = nn.Sequential(*body)
+    return block
+
+
 class ResNet8(nn.Sequential):
     """The image model of MLPerf Tiny (Banbury et al. 2021): three residual blocks, 16-32-64."""
 
@@ -132,6 +187,27 @@ class WideResNet(nn.Sequential):
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
             nn.Linear(128, 10),
+        )
+
+
+class SearchedCNN(nn.Sequential):
+    """Found by the search of lesson 39 within TinyCNN's MACs, int8 bytes and activation memory."""
+
+    def __init__(self):
+        super().__init__(
+            *conv_bn(1, 16),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            *inverted(16, 32, 5),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            *separable(32, 48),
+            nn.ReLU(),
+            with_shortcut(separable(48, 48), 48),
+            with_shortcut(separable(48, 48), 48),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(48, 10),
         )
 
 

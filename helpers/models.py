@@ -12,6 +12,7 @@ from helpers.architectures import (
     LeNet5,
     LeNet300,
     ResNet8,
+    SearchedCNN,
     SensorGRU,
     SensorLSTM,
     TinyCNN,
@@ -26,6 +27,7 @@ from helpers.qat import insert_quantizers
 
 CLASSES = (LeNet300, LeNet5, TinyCNN, ResNet8, WideResNet, SensorGRU, SensorLSTM)
 NAMES = tuple(model.__name__ for model in CLASSES)
+FOUND = {"SearchedCNN": SearchedCNN}  # by the search of lesson 39
 QUANTIZED = (  # ResNet8 with quantizers, trained further
     *(f"ResNet8_{bits}bit" for bits in (8, 4, 3, 2)),
     *(f"ResNet8_{bits}bit_{run}" for bits in (4, 2) for run in ("lsq", "seed7", "lsq_seed7")),
@@ -34,9 +36,23 @@ CONTROLS = ("ResNet8_float_6", "ResNet8_float_10")  # trained further as 4 and 2
 SMALLER = (  # half of ResNet8's MACs: pruned and trained further, and their controls
     "ResNet8_half",
     *(f"ResNet8_half_{run}" for run in ("seed1", "random", "scratch", "scratch_long")),
+    *(f"ResNet8_half_{run}" for run in ("distilled", "taught")),  # by WideResNet's answers
 )
-SHIPPED = (*NAMES, *QUANTIZED, *CONTROLS, *SMALLER, "MobileNetV2")
-COMPRESSED = ("LeNet300_deep", "LeNet300_deeper", "LeNet300_dense")  # files of codec.py
+BOTH = tuple(f"ResNet8_half_taught_{bits}bit" for bits in (8, 4))  # half the MACs, few bits
+SHIPPED = (
+    *NAMES,
+    *QUANTIZED,
+    *CONTROLS,
+    *SMALLER,
+    "TinyCNN_distilled",
+    *BOTH,
+    *FOUND,
+    "MobileNetV2",
+)
+COMPRESSED = (  # files of codec.py
+    *(f"LeNet300_{run}" for run in ("deep", "deeper", "dense")),
+    *("LeNet5_deep", "ResNet8_deep"),
+)
 SAID_OF_ALL = {"name": str, "recipe": dict | str, "data": str, "parameters": int, "sha256": str}
 SAID_OF_TRAINED = {
     **dict.fromkeys(("trained_on", "test_correct", "test_total"), int),
@@ -46,14 +62,14 @@ SAID_OF_TRAINED = {
 
 
 def build(name: str, seed: int = 0) -> nn.Module:
-    """A new model by its name in NAMES, initialized from `seed`; in any thread, the same one.
+    """A new model by its name in NAMES or FOUND, initialized from `seed`; the same in any thread.
 
     >>> build("TinyCNN")[-1]
     Linear(in_features=48, out_features=10, bias=True)
     """
-    one_of("model", name, NAMES)
+    one_of("model", name, (*NAMES, *FOUND))
     with seeded(whole("seed", seed, 0, 2**63 - 1)):
-        return CLASSES[NAMES.index(name)]()
+        return FOUND[name]() if name in FOUND else CLASSES[NAMES.index(name)]()
 
 
 def card(name: str) -> dict:
@@ -146,11 +162,7 @@ def load(name: str) -> nn.Module:
     torch.Size([1, 10])
     """
     one_of("model", name, SHIPPED[:-1])
-    if name in QUANTIZED:
-        return _filled(_with_quantizers(name), name)
-    if name in SMALLER:
-        return _filled(_with_fewer_filters(name), name)
-    return _filled(build("ResNet8" if name in CONTROLS else name), name)
+    return _filled(_skeleton(name), name)
 
 
 def mobilenet_v2() -> nn.Module:
@@ -165,28 +177,26 @@ def mobilenet_v2() -> nn.Module:
     return _filled(model, "MobileNetV2")
 
 
-def _with_quantizers(name: str) -> nn.Module:
-    """A ResNet8 with quantizers of as many bits as the card says."""
+def _skeleton(name: str) -> nn.Module:
+    """The network that the weights of that name belong to: a new one, changed as its card says."""
+    if name in (*NAMES, *FOUND):
+        return build(name)
+    path, recipe = DATA / "models" / f"{name}.json", card(name)["recipe"]
     try:
-        bits = whole("bits", card(name)["recipe"]["bits"], 2, 8)
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(
-            f"data/models/{name}.json does not say how many bits ({error}); "
-            + how_to_restore(DATA / "models" / f"{name}.json")
-        ) from error
-    return insert_quantizers(build("ResNet8"), bits)
-
-
-def _with_fewer_filters(name: str) -> nn.Module:
-    """A ResNet8 with as many filters in some layers as the card says."""
-    try:
-        keep = {path: range(whole(path, n)) for path, n in card(name)["recipe"]["keep"].items()}
-        return remove_filters(build("ResNet8"), keep)
+        start = recipe.get("model", name.split("_")[0])
+        one_of("model", start, SHIPPED[: SHIPPED.index(name)])  # one that came before
+        keep = {part: range(whole(part, n)) for part, n in recipe.get("keep", {}).items()}
+        bits = whole("bits", recipe["bits"], 2, 8) if name in (*QUANTIZED, *BOTH) else None
+        if not keep and name in SMALLER:
+            raise KeyError("keep")
+        model = _skeleton(start)
+        model = remove_filters(model, keep) if keep else model
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(
-            f"data/models/{name}.json does not say which filters stay ({error}); "
-            + how_to_restore(DATA / "models" / f"{name}.json")
+            f"data/models/{path.name} does not say which network it is of ({error}); "
+            + how_to_restore(path)
         ) from error
+    return model if bits is None else insert_quantizers(model, bits)
 
 
 def _filled(model: nn.Module, name: str) -> nn.Module:

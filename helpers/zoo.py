@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +23,12 @@ from helpers.augment import flip_and_shift, half_moved, move_watch
 from helpers.codec import decode
 from helpers.compress import compress
 from helpers.data import DATA, fashion_mnist, watch
-from helpers.distill import distill
+from helpers.distill import with_answers
 from helpers.filters import remove_filters
 from helpers.inputs import as_tensor, to_tensor
 from helpers.machine import seeded
 from helpers.models import build, fingerprint, load
+from helpers.ptq import fold
 from helpers.qat import insert_quantizers, start_steps
 from helpers.train import History, accuracy, fit, predict
 
@@ -115,8 +115,19 @@ OTHER_HALVES = {
         ]
     ),
 }
+TAUGHT = dict(teacher="WideResNet", T=4.0, alpha=0.9)
+OTHER_HALVES |= {"distilled": AFRESH | TAUGHT, "taught": TAUGHT}
 RECIPES |= {"ResNet8_half": HALF}
 RECIPES |= {f"ResNet8_half_{run}": HALF | changed for run, changed in OTHER_HALVES.items()}
+RECIPES |= {"TinyCNN_distilled": RECIPES["TinyCNN"] | TAUGHT}
+# Filters removed, taught, and then few bits: the last step of lesson 38.
+RECIPES |= {
+    f"ResNet8_half_taught_{bits}bit": RECIPES[f"ResNet8_{bits}bit"]
+    | dict(model="ResNet8_half_taught")
+    | TAUGHT
+    for bits in (8, 4)
+}
+RECIPES |= {"SearchedCNN": RECIPES["TinyCNN"]}  # only the architecture is to differ
 
 # Deep Compression goes on from a shipped network: zeros in the first round, then codebooks, which
 # "tune" trains. "dense" is the control: as long a training, and neither zeros nor codebooks.
@@ -126,6 +137,18 @@ COMPRESSED: dict[str, dict] = {
     "LeNet300_deep": DEEP | dict(sparsity=0.93, bits=4),
     "LeNet300_deeper": DEEP | dict(sparsity=0.95, bits=3),
     "LeNet300_dense": DEEP | dict(sparsity=0.0, bits=None),
+    "LeNet5_deep": DEEP
+    | dict(model="LeNet5", sparsity=0.95, bits=4, epochs=4, lr=0.03, augment=flip_and_shift)
+    | dict(
+        then=[
+            dict(seed=1, epochs=5, batch_size=128),
+            dict(seed=2, epochs=4, lr=0.02, batch_size=128, augment=None),
+        ]
+    ),
+    "ResNet8_deep": DEEP
+    | dict(model="ResNet8", sparsity=0.9, bits=4, epochs=20, augment=flip_and_shift)
+    | dict(then=[UNCHANGED_IMAGES])
+    | TAUGHT,
 }
 
 
@@ -195,6 +218,15 @@ def told(recipe: object) -> object:
     return getattr(recipe, "__name__", recipe)
 
 
+def taught(recipe: dict, fitting: tuple, options: dict) -> np.ndarray:
+    """The labels to fit: with the answers of a teacher beside them, if the recipe names one."""
+    if "teacher" not in recipe:
+        return fitting[1]
+    answers = predict(load(recipe["teacher"]), fitting[0])
+    rows, options["loss"] = with_answers(answers, fitting[1], T=recipe["T"], alpha=recipe["alpha"])
+    return rows
+
+
 def train(name: str, folder: Path = DATA / "models", **changes) -> dict:
     """Train model `name` by its recipe, write NAME.safetensors and NAME.json, return the card.
 
@@ -204,24 +236,19 @@ def train(name: str, folder: Path = DATA / "models", **changes) -> dict:
     recipe = RECIPES[name] | changes
     fitting, validation, _ = splits(name)
     if "bits" in recipe:
-        model = insert_quantizers(load("ResNet8"), recipe["bits"])
+        model = insert_quantizers(load(recipe.get("model", "ResNet8")), recipe["bits"])
         start_steps(model, fitting[0][:500], recipe["start"])
     elif "keep" in recipe:
         model = smaller(load(recipe["model"]), recipe["keep"], recipe["chosen"], recipe["seed"])
     elif "model" in recipe:
         model = load(recipe["model"])
     else:
-        model = build(name, recipe["seed"])
+        model = build(name.split("_")[0], recipe["seed"])
     options = {key: value for key, value in recipe.items() if key not in NOT_FOR_FIT}
-    if "teacher" in recipe:
-        answers = predict(load(recipe["teacher"]), fitting[0])
-        learn = partial(distill, model, fitting[0], answers, fitting[1])
-        options |= dict(T=recipe["T"], alpha=recipe["alpha"])
-    else:
-        learn = partial(fit, model, *fitting)
+    labels = taught(recipe, fitting, options)
     ends = []
     for changed in ({}, *recipe.get("then", ())):
-        history = learn(**options | changed, validation=validation)
+        history = fit(model, fitting[0], labels, validation=validation, **options | changed)
         ends.append({key: value.clone() for key, value in model.state_dict().items()})
     if "average" in recipe:
         average_weights(model, ends[-recipe["average"] :], fitting[0][:5000])
@@ -241,15 +268,18 @@ def train_compressed(name: str, folder: Path = DATA / "models", **changes) -> di
     fitting, validation, _ = splits(name)
     model = load(recipe["model"])
     options = {k: v for k, v in recipe.items() if k not in (*NOT_FOR_FIT, "tune", "sparsity")}
+    labels = taught(recipe, fitting, options)
     content, history = compress(
         model,
-        *fitting,
+        fitting[0],
+        labels,
         sparsity=recipe["sparsity"],
         bits=recipe["bits"],
         rounds=[options | changed for changed in ({}, *recipe.get("then", ()))],
         tune=options | {"seed": options["seed"] + 9} | recipe["tune"],
         validation=validation,
     )
+    model = fold(model)
     model.load_state_dict(decode(content))
     return publish(name, model, recipe, history, folder, content, "dc")
 

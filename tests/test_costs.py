@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from helpers import costs
 from helpers.costs import cost, layer_costs
-from helpers.models import NAMES, build, load
+from helpers.models import FOUND, NAMES, build, load
 from helpers.qat import LSQ
 
 
@@ -85,7 +85,7 @@ def test_known_parameter_counts():
     assert cost(build("LeNet5"), IMAGE).params == 431_080
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", (*NAMES, *FOUND))
 def test_layers_add_up_and_have_the_names_of_the_model(name):
     model = build(name)
     rows = layer_costs(model, shape_of(name))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 from test_data import DAMAGES, damage
 
-from helpers import codec, data, inputs, models
+from helpers import codec, data, inputs, models, ptq
 
 PARAMETERS = {
     "LeNet300": 266610,
@@ -24,7 +24,7 @@ PARAMETERS = {
 }
 
 
-@pytest.mark.parametrize("name", models.NAMES)
+@pytest.mark.parametrize("name", (*models.NAMES, *models.FOUND))
 def test_build(name):
     model = models.build(name)
     assert type(model).__name__ == name
@@ -68,7 +68,7 @@ def test_a_seed_of_any_integer_type(seed):
     assert torch.equal(first[1].weight, again[1].weight)
 
 
-@pytest.mark.parametrize("name", models.NAMES)
+@pytest.mark.parametrize("name", (*models.NAMES, *models.FOUND))
 def test_load_is_the_card(name):
     model, card = models.load(name), models.card(name)
     assert not model.training
@@ -281,7 +281,7 @@ def test_what_is_known_of_a_model_trained_elsewhere(copied):
 )
 def test_a_quantized_model_has_bits(copied, recipe):
     say(copied, QUANTIZED, recipe=recipe)
-    with pytest.raises(data.DataError, match="4bit.json does not say how many bits.*git checkout"):
+    with pytest.raises(data.DataError, match="4bit.json does not say which network.*git checkout"):
         models.load(QUANTIZED)
 
 
@@ -356,10 +356,11 @@ def test_a_fingerprint_is_of_what_is_said_not_of_its_order(card, random):
 
 @pytest.mark.parametrize("name", models.COMPRESSED)
 def test_a_compressed_file_is_the_network_of_its_card(name):
-    model, file = models.build(name.split("_")[0]), models.compressed(name)
+    model, file = ptq.fold(models.build(name.split("_")[0])), models.compressed(name)
     model.load_state_dict(codec.decode(file))
     card = models.card(name)
-    assert card["parameters"] == sum(p.numel() for p in model.parameters())
+    whole = models.build(name.split("_")[0])  # with its batch norm, if it has any
+    assert card["parameters"] in [sum(p.numel() for p in m.parameters()) for m in (model, whole)]
     assert hashlib.sha256(file).hexdigest() == card["sha256"]
     assert codec.encode(model) == file
 
@@ -392,6 +393,14 @@ def test_quantized_models_load_with_the_bits_of_their_name(name):
     assert (
         not model.training and model[2].bits == bits and models.card(name)["recipe"]["bits"] == bits
     )
+
+
+@pytest.mark.parametrize("name", models.BOTH)
+def test_half_networks_of_few_bits_load(name):
+    model, card = models.load(name), models.card(name)
+    kept = [model[4].body[0].layer.out_channels, model[5].body[0].layer.out_channels]
+    assert kept == [16, 28] and model[2].bits == card["recipe"]["bits"]
+    assert models.card(card["recipe"]["model"])["parameters"] < card["parameters"] < 38_000
 
 
 @pytest.mark.parametrize("name", ["MobileNetV2", *models.QUANTIZED[:1]])

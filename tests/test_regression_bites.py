@@ -158,6 +158,13 @@ BREAKS = [
         "an entry's gradient is the sum of its weights' gradients",
     ),
     Break(
+        "34_efficient_architectures",
+        "recorder.py",
+        "(args[0] if transposed else value).numel() * args[1][0].numel()",
+        "(args[0] if transposed else value).numel() * args[1][0, 0].numel()",
+        "a filter reads all channels of its group",
+    ),
+    Break(
         "36_learned_sparsity",
         "gates.py",
         "torch.sigmoid(self.log_alpha - self.shift)",
@@ -170,6 +177,20 @@ BREAKS = [
         "order[:, :, m - n :]",
         "order[:, :, : m - n]",
         "2:4 keeps the largest two of four",
+    ),
+    Break(
+        "38_the_order_of_the_steps",
+        "codec.py",
+        "np.append(numbers.dtype.type(0), numbers)[index]",
+        "np.append(numbers.dtype.type(0), numbers[::-1])[index]",
+        "a file gives back the integers that were put in",
+    ),
+    Break(
+        "39_architecture_search",
+        "search.py",
+        "layer.weight.numel() + 4 * len(layer.weight)",
+        "layer.weight.numel()",
+        "a bias costs four bytes",
     ),
 ]
 

@@ -18,7 +18,7 @@ from torch.nn.utils import parametrizations, prune
 from helpers.architectures import ResidualBlock, SensorRNN
 from helpers.data import fashion_mnist, watch
 from helpers.keras_start import import_keras
-from helpers.models import NAMES, build, load
+from helpers.models import FOUND, NAMES, build, load
 from helpers.qat import LSQ, QuantizedLayer
 from helpers.train import predict
 from helpers.twins import keras_twin
@@ -66,7 +66,7 @@ def test_twin_of_every_model(name):
     assert ours.std(axis=0).max() > 1e-3, "the outputs do not depend on the input"
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", (*NAMES, *FOUND))
 def test_shipped_model_and_its_twin_on_the_test_set(name):
     model, sensor = load(name), name.startswith("Sensor")
     inputs = watch("test").windows[::3] if sensor else fashion_mnist("test").images[::10]
