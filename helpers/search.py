@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +24,7 @@ from helpers.machine import seeded
 from helpers.train import accuracy, fit, predict
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
+NAME = "search/trials.json"
 KINDS: dict[str, Callable] = {
     "conv": conv_bn,
     "separable": separable,
@@ -218,8 +221,7 @@ def trials() -> dict[str, list[dict]]:
     >>> [round(trial["score"], 1) for trial in trials()["random"][:3]]
     [75.8, 74.5, 70.2]
     """
-    name = "search/trials.json"
-    told = json.loads(read_verified(DATA / name, checksums()[name]))
+    told = json.loads(read_verified(DATA / NAME, checksums()[NAME]))
     keys = "genes", "score", "drawn"
     found = {how: [dict(zip(keys, row, strict=True)) for row in rows] for how, rows in told.items()}
     for trial in (trial for rows in found.values() for trial in rows):
@@ -227,24 +229,42 @@ def trials() -> dict[str, list[dict]]:
     return found
 
 
-def main() -> None:
-    """Train all that data/search/trials.json tells, and write it."""
-    found = {"random": random_search(115)}
+def record(
+    count: int = 115, each: int = 24, judge: Callable = score, longer: Callable = longer_score
+) -> dict[str, list[dict]]:
+    """What `trials` tells: `count` random networks, three runs of `each` trainings by each sampler,
+    the first `each` random ones again from another seed and trained longer, and the finalists.
+
+    judge and longer stand in for the trainings.
+    """
+    found = {"random": random_search(count, judge=judge)}
     for kind in SAMPLERS:
-        found |= {f"{kind} {seed}": optuna_search(kind, 24, seed) for seed in range(3)}
-    first = found["random"][:24]
-    found["again"] = [t | {"score": score(t["genes"], seed=1)} for t in first]
-    found["longer"] = [t | {"score": longer_score(t["genes"])} for t in first]
+        found |= {f"{kind} {seed}": optuna_search(kind, each, seed, judge) for seed in range(3)}
+    first = found["random"][:each]
+    found["again"] = [t | {"score": judge(t["genes"], seed=1)} for t in first]
+    found["longer"] = [t | {"score": longer(t["genes"])} for t in first]
     found["finalists"] = [
-        {"genes": genes, "score": longer_score(genes, judged=5000), "drawn": 0}
+        {"genes": genes, "score": longer(genes, judged=5000), "drawn": 0}
         for genes in finalists(found)
     ]
+    return found
+
+
+def write(found: dict[str, list[dict]], folder: Path = DATA) -> None:
+    """Store a record in folder/search/trials.json, whole or not at all, and its SHA-256 beside the
+    others in folder/SHA256SUMS."""
     rows = {
         how: [[[*t["genes"].values()], round(t["score"], 2), t["drawn"]] for t in trials_]
         for how, trials_ in found.items()
     }
-    (DATA / "search").mkdir(exist_ok=True)
-    (DATA / "search" / "trials.json").write_text(json.dumps(rows) + "\n")
+    content = (json.dumps(rows) + "\n").encode()
+    sums = folder / "SHA256SUMS"
+    lines = [line for line in sums.read_text().splitlines() if not line.endswith(f"  {NAME}")]
+    lines.append(f"{hashlib.sha256(content).hexdigest()}  {NAME}")
+    (folder / "search").mkdir(exist_ok=True)
+    for path, text in ((folder / NAME, content), (sums, ("\n".join(lines) + "\n").encode())):
+        path.with_name(path.name + ".part").write_bytes(text)
+        path.with_name(path.name + ".part").replace(path)
 
 
 def finalists(found: dict[str, list[dict]]) -> list[Genes]:
@@ -262,4 +282,4 @@ def finalists(found: dict[str, list[dict]]) -> list[Genes]:
 
 
 if __name__ == "__main__":
-    main()
+    write(record())

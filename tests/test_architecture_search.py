@@ -177,3 +177,26 @@ def test_spearman_is_scipys(a, random):
     assert solutions.spearman(np.array(a), np.array(b)) == pytest.approx(spearmanr(a, b).statistic)
     ranks = solutions.rank_sum(np.array(a), np.array(b))
     assert ranks.sum() == len(a) * (len(a) - 1)
+
+
+def test_a_record_is_written_whole_with_its_sum(tmp_path, monkeypatch):
+    """With made-up scores: the best ten are the finalists, and what is written is read again."""
+
+    def judge(genes, seed=0, judged=0):
+        return float(genes["width1"] + genes["width2"] / 100)
+
+    found = search.record(6, 2, judge=judge, longer=judge)
+    assert [len(rows) for rows in found.values()] == [6, *[2] * 6, 2, 2, 11]
+    scores = [trial["score"] for trial in found["finalists"][:10]]
+    assert scores == sorted(scores, reverse=True) and scores[0] == max(
+        t["score"] for how, rows in found.items() for t in rows if how != "finalists"
+    )
+    (tmp_path / "SHA256SUMS").write_text("00  other.npz\n11  search/trials.json\n")
+    search.write(found, tmp_path)
+    assert (tmp_path / "SHA256SUMS").read_text().startswith("00  other.npz\n")
+    assert not list(tmp_path.rglob("*.part"))
+    sums = dict(line.split()[::-1] for line in (tmp_path / "SHA256SUMS").read_text().splitlines())
+    monkeypatch.setattr(search, "DATA", tmp_path)
+    monkeypatch.setattr(search, "checksums", lambda: sums)
+    again = search.trials()
+    assert [t["genes"] for t in again["random"]] == [t["genes"] for t in found["random"]]
