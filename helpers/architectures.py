@@ -23,30 +23,19 @@ def conv_bn(
     ]
 
 
-def depthwise_bn(channels: int, kernel: int = 3, stride: int = 1) -> list[nn.Module]:
-    """A convolution of each channel by itself, with one kernel each, and its batch normalization.
-
-    >>> sum(p.numel() for p in depthwise_bn(16)[0].parameters())  # 16 kernels of 3 x 3
-    144
-    """
-    conv = nn.Conv2d(
-        channels, channels, kernel, stride, padding=kernel // 2, groups=channels, bias=False
-    )
-    return [conv, nn.BatchNorm2d(channels)]
-
-
 def separable(
     channels_in: int, channels_out: int, kernel: int = 3, stride: int = 1
 ) -> list[nn.Module]:
-    """A depthwise convolution, then a 1x1 convolution across channels (Howard et al. 2017).
+    """One kernel for each channel, then a 1x1 convolution across channels (Howard et al. 2017).
 
     Maps as `conv_bn` does; the ReLU between the two is in it, one after them is not.
 
     >>> nn.Sequential(*separable(16, 24, stride=2))(torch.zeros(2, 16, 28, 28)).shape
     torch.Size([2, 24, 14, 14])
     """
-    depthwise = depthwise_bn(channels_in, kernel, stride)
-    return [*depthwise, nn.ReLU(), *conv_bn(channels_in, channels_out, 1)]
+    c = channels_in
+    depthwise = nn.Conv2d(c, c, kernel, stride, padding=kernel // 2, groups=c, bias=False)
+    return [depthwise, nn.BatchNorm2d(c), nn.ReLU(), *conv_bn(c, channels_out, 1)]
 
 
 def inverted(

@@ -8,7 +8,6 @@ import numpy as np
 from torch import Tensor, nn
 
 from helpers.arguments import number
-from helpers.train import History, fit
 
 UNLABELED = -1  # the label of an image of which only the teacher's answer is known
 
@@ -77,22 +76,3 @@ def with_answers(
         return soft_target_loss(logits, rows[:, :-1], rows[:, -1], T, alpha)
 
     return np.concatenate([answers, labels[:, None]], 1, dtype=np.float32), loss
-
-
-def distill(
-    student: nn.Module,
-    images: np.ndarray,
-    answers: np.ndarray,
-    labels: np.ndarray,
-    *,
-    T: float,
-    alpha: float,
-    **options,
-) -> History:
-    """Train the student in place by soft_target_loss; what `helpers.train.fit` returns.
-
-    images: uint8 [N, 28, 28]. answers, labels: as of with_answers. options: of `fit`, but for loss.
-    Raises what `fit` and with_answers raise.
-    """
-    rows, loss = with_answers(answers, labels, T=T, alpha=alpha)
-    return fit(student, images, rows, loss=loss, **options)

@@ -44,7 +44,7 @@ SHIPPED = (
     *QUANTIZED,
     *CONTROLS,
     *SMALLER,
-    "TinyCNN_distilled",
+    *("TinyCNN_distilled", "TinyCNN_retuned"),
     *BOTH,
     *FOUND,
     "MobileNetV2",

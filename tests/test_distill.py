@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import log_softmax, rel_entr, softmax
 
-from helpers.distill import UNLABELED, distill, soft_target_loss
+from helpers.distill import UNLABELED, soft_target_loss, with_answers
 from helpers.models import build
 from helpers.train import fit, predict
 
@@ -104,7 +104,8 @@ def sixty():
 def test_without_a_teacher_it_is_ordinary_training(sixty):
     images, answers, labels = sixty
     a, b = build("TinyCNN"), build("TinyCNN")
-    distill(a, images, answers, labels, T=3, alpha=0, epochs=2, lr=0.05)
+    rows, loss = with_answers(answers, labels, T=3, alpha=0)
+    fit(a, images, rows, loss=loss, epochs=2, lr=0.05)
     fit(b, images, labels, epochs=2, lr=0.05)
     np.testing.assert_allclose(predict(a, images), predict(b, images), atol=1e-4)
 
@@ -114,7 +115,8 @@ def test_a_student_approaches_the_teacher_without_a_label(sixty):
     student = build("LeNet300")
     unknown = np.full(60, UNLABELED)
     before = copy.deepcopy(student)
-    distill(student, images, answers, unknown, T=4, alpha=1, epochs=60, lr=0.02, batch_size=20)
+    rows, loss = with_answers(answers, unknown, T=4, alpha=1)
+    fit(student, images, rows, loss=loss, epochs=60, lr=0.02, batch_size=20)
     agree = [(predict(m, images).argmax(1) == answers.argmax(1)).mean() for m in (before, student)]
     assert agree[0] < 0.4 and agree[1] > 0.9
 
@@ -132,6 +134,7 @@ def test_a_student_approaches_the_teacher_without_a_label(sixty):
 )
 def test_answers_and_labels_that_do_not_fit_are_refused(sixty, change, error, words):
     images, answers, labels = sixty
-    given_ = dict(images=images, answers=answers, labels=labels) | change
+    given_ = dict(answers=answers, labels=labels) | change
     with pytest.raises(error, match=words):
-        distill(build("LeNet300"), **given_, T=2, alpha=0.5, epochs=1)
+        rows, loss = with_answers(**given_, T=2, alpha=0.5)
+        fit(build("LeNet300"), images, rows, loss=loss, epochs=1)

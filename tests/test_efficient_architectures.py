@@ -11,7 +11,6 @@ from torch import nn
 from helpers.architectures import (
     SearchedCNN,
     TinyCNN,
-    depthwise_bn,
     inverted,
     separable,
     with_shortcut,
@@ -43,7 +42,8 @@ def test_blocks_have_the_shapes_and_weights_of_their_formulas(c, out, kernel, st
         "separable": c * kernel**2 + c * out,
         "inverted": t * c * (c + kernel**2 + out),
     }
-    assert depthwise_bn(c, kernel, stride)[0].weight.shape == (c, 1, kernel, kernel)
+    depthwise = separable(c, out, kernel, stride)[0]
+    assert depthwise.weight.shape == (c, 1, kernel, kernel)
 
 
 def test_a_shortcut_adds_the_input_before_the_relu():

@@ -65,11 +65,12 @@ def test_what_is_deployed_gives_the_networks_weights_back(name):
     state = codec.decode(codec.encode(lesson.deployed(network)))
     for path, module in qat.fold(network).named_modules():
         if isinstance(module, QuantizedLayer):
-            integers, step = state[f"{path}.weight"], module.weight_quantizer.scale
+            integers, step = state[f"{path}.weight"], state[f"{path}.step"]
             assert integers.dtype == torch.int8 and integers.abs().max() <= 8
             weight = integers * step.reshape(-1, *[1] * (integers.ndim - 1))
             rounded = module.weight_quantizer(module.layer.weight)
-            assert torch.allclose(weight, rounded, rtol=1e-4, atol=1e-7)
+            assert torch.allclose(weight, rounded, rtol=1e-6, atol=0)
+            assert torch.equal(state[f"{path}.bias"], module.layer.bias)
 
 
 # --- what is counted and chosen ----------------------------------------------------------------
