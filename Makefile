@@ -17,10 +17,10 @@ help: ## list the commands (this)
 lab: environment ## open JupyterLab on 00_start_here (LAB_FLAGS="--no-browser --port 8899")
 	$(PY) -m jupyterlab --ServerApp.root_dir=. $(ROOT_FLAG) $(LAB_FLAGS) $(NOTEBOOK)
 
-test: environment ## run the unit tests and every notebook (TEST_FLAGS="-k 21" for a part)
+test: everything ## run the unit tests and every notebook (TEST_FLAGS="-k 21" for a part)
 	$(PY) -m pytest $(TEST_FLAGS)
 
-notebooks: environment ## run the lessons and store their outputs (NB=21 for one, NB="21 22" for two)
+notebooks: everything ## run the lessons and store their outputs (NB=21 for one, NB="21 22" for two)
 	$(PY) tools/execute_notebooks.py $(NB)
 
 mutants: environment ## break helpers at random, see which tests notice (MUTANTS="--help" says more)
@@ -39,7 +39,7 @@ format: environment ## lay the code out as `make lint` wants it
 
 lock: ## compile requirements.txt from pyproject.toml (LOCK_FLAGS=--upgrade for newer versions)
 	@sh setup.sh tools
-	$(PY) -m uv pip compile --quiet --universal pyproject.toml -o requirements.txt $(LOCK_FLAGS)
+	$(PY) -m uv pip compile --quiet --universal --all-extras pyproject.toml -o requirements.txt $(LOCK_FLAGS)
 
 clean: ## remove .venv and what the tools leave behind
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis *.egg-info
@@ -49,4 +49,7 @@ clean: ## remove .venv and what the tools leave behind
 environment:
 	@sh setup.sh
 
-.PHONY: help lab test notebooks mutants zoo lint format lock clean environment
+everything: # the optional packages as well
+	@sh setup.sh all
+
+.PHONY: help lab test notebooks mutants zoo lint format lock clean environment everything

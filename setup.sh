@@ -1,7 +1,9 @@
 #!/bin/sh
 # Makes .venv complete, or says in one line why it cannot. `make` calls this before every target.
 #
-# usage: sh setup.sh [tools]     tools: stop when the environment holds uv, install nothing else
+# usage: sh setup.sh [tools|all]
+#   tools  stop when the environment holds uv, install nothing else
+#   all    with the optional packages, which the suite and the stored pages use
 #
 # PYTHON=...             the interpreter to build .venv with (else the first that fits of those below)
 # UV_TORCH_BACKEND=cpu   is passed on to uv: the small builds of PyTorch, without CUDA
@@ -24,8 +26,12 @@ fits() { # is this interpreter one that every package has a wheel for?
 # The stamp holds what the environment was made from: a changed file, a moved folder or an
 # interrupted installation does not match, and the installation runs again.
 wanted=$(pwd -P; cksum pyproject.toml requirements.txt) || fail "pyproject.toml or requirements.txt is missing"
-if [ "$target" != tools ] && fits $venv/bin/python && [ "$(cat $stamp 2>/dev/null)" = "$wanted" ]; then
-    exit 0
+whole="$wanted
+with the optional packages"
+found=$(cat $stamp 2>/dev/null)
+if [ "$target" != tools ] && fits $venv/bin/python; then
+    [ "$found" != "$whole" ] || exit 0
+    [ "$found" != "$wanted" ] || [ "$target" = all ] || exit 0
 fi
 
 for place in . $venv; do
@@ -64,9 +70,11 @@ if ! $venv/bin/python -m uv --version >/dev/null 2>&1; then
 fi
 [ "$target" != tools ] || exit 0
 
+project=.
+[ "$target" != all ] || { project=".[litert-torch]" wanted=$whole; }
 echo "setup: installing the packages into $venv (several GB; with UV_TORCH_BACKEND=cpu fewer)"
 install() { # compiled once here, or every kernel that imports TensorFlow compiles it again
-    $venv/bin/python -m uv pip install --compile-bytecode --python $venv/bin/python -e . -c requirements.txt
+    $venv/bin/python -m uv pip install --compile-bytecode --python $venv/bin/python -e "$project" -c requirements.txt
 }
 if [ -t 2 ]; then # a person watches: show uv's progress
     install

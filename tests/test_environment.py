@@ -87,9 +87,12 @@ def run(
     )
 
 
+PREPARATIONS = {"environment", "everything"}
+
+
 def test_help_lists_every_target():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE)) - {"environment"}
+    targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE)) - PREPARATIONS
     assert {"lab", "test", "notebooks", "mutants", "zoo", "lint", "lock", "help"} <= targets
     for command in (["make"], ["make", "help"]):
         done = run(ROOT, *command)
@@ -97,7 +100,7 @@ def test_help_lists_every_target():
         assert sorted(listed) == sorted(targets)
         assert all(len(line.split()) > 3 for line in done.stdout.splitlines())
     phony = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE).group(1).split()
-    assert set(phony) == targets | {"environment"}
+    assert set(phony) == targets | PREPARATIONS
 
 
 def test_lab_opens_the_start_page_with_the_flags_given():
@@ -222,26 +225,40 @@ def calls(folder: Path) -> list[str]:
 
 
 INSTALL = "-m uv pip install --compile-bytecode --python .venv/bin/python -e . -c requirements.txt"
+INSTALL_ALL = INSTALL.replace("-e .", "-e .[litert-torch]")
 
 
 def test_no_network_is_one_line_and_the_next_run_goes_on(made):
     folder, path = made
     line = one_line(run(folder, "make", "test", PATH=path, NO_NETWORK="2"))
     assert line.startswith("setup: could not install the packages: is there a network?")
-    assert calls(folder) == [INSTALL], "pytest is not started"
+    assert calls(folder) == [INSTALL_ALL], "pytest is not started"
     assert "noise" in (folder / ".venv" / "setup.log").read_text()
     line = one_line(run(folder, "make", "test", PATH=path, NO_NETWORK="2", NO_UV="1"))
     assert "is there a network? (uv did not arrive" in line
     calls(folder)
     assert run(folder, "make", "test", PATH=path).returncode == 0
-    assert calls(folder) == [INSTALL, "-m pytest"]
+    assert calls(folder) == [INSTALL_ALL, "-m pytest"]
+
+
+def test_optional_packages_are_installed_for_what_uses_them(made):
+    folder, path = made
+    assert run(folder, "make", "lab", PATH=path).returncode == 0
+    assert calls(folder)[0] == INSTALL
+    for target, wanted in [("test", [INSTALL_ALL]), ("lab", []), ("notebooks", [])]:
+        assert run(folder, "make", target, PATH=path).returncode == 0
+        assert calls(folder)[:-1] == wanted
+    run(folder, "make", "test", PATH=path)
+    (folder / ".venv" / "complete").unlink()
+    run(folder, "make", "lab", PATH=path)
+    assert calls(folder)[:-1] == ["-m pytest", INSTALL]
 
 
 def test_a_complete_environment_is_left_alone(made):
     folder, path = made
     environment = {"PATH": path, "NO_NETWORK": "0"}
     assert run(folder, "make", "test", **environment).returncode == 0
-    assert calls(folder) == [INSTALL, "-m pytest"]
+    assert calls(folder) == [INSTALL_ALL, "-m pytest"]
     done = run(folder, "make", "notebooks", "NB=21", **environment)
     assert (done.returncode, done.stderr) == (0, "")
     assert calls(folder) == ["tools/execute_notebooks.py 21"]
@@ -257,7 +274,7 @@ def test_a_complete_environment_is_left_alone(made):
     assert calls(moved) == [INSTALL, "-m helpers.zoo"], "half an environment is not complete"
     run(moved, "make", "lock", **environment)
     assert calls(moved) == [
-        "-m uv pip compile --quiet --universal pyproject.toml -o requirements.txt"
+        "-m uv pip compile --quiet --universal --all-extras pyproject.toml -o requirements.txt"
     ], "the lock needs uv, not an installation that the old lock may forbid"
 
 
@@ -308,7 +325,7 @@ def test_a_python_whose_path_has_spaces_can_be_chosen(made, tmp_path):
     other.parent.mkdir()
     Path(path, "python3").rename(other)
     assert run(folder, "make", "test", PATH=path, PYTHON=str(other)).returncode == 0
-    assert calls(folder) == [INSTALL, "-m pytest"]
+    assert calls(folder) == [INSTALL_ALL, "-m pytest"]
 
 
 def test_the_same_folder_by_a_symlink_is_the_same_environment(made):
@@ -316,7 +333,7 @@ def test_the_same_folder_by_a_symlink_is_the_same_environment(made):
     link = folder.with_name("link")
     link.symlink_to(folder)
     assert run(folder, "make", "test", PATH=path).returncode == 0
-    assert calls(folder) == [INSTALL, "-m pytest"]
+    assert calls(folder) == [INSTALL_ALL, "-m pytest"]
     for place in (link, folder):
         # PWD as a shell that went there by the link has it
         assert run(place, "make", "test", PATH=path, PWD=str(place)).returncode == 0
