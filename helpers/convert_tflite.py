@@ -1,4 +1,4 @@
-"""From a trained model to the file that a device runs."""
+"""From a trained model to a .tflite file, by TensorFlow's converter."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from helpers.arguments import one_of, pixels
 from helpers.keras_start import import_keras
 from helpers.qat import LSQ
 from helpers.quiet import quiet_converter
-from helpers.runtime import IMAGE_SHAPE, as_array, read_tflite
+from helpers.deployed import IMAGE_SIZE, as_array
+from helpers.runtime import read_tflite
 from helpers.twins import keras_twin
 
 MODES = ("float32", "float16", "dynamic", "int8", "int16x8", "sparse")
@@ -139,9 +140,9 @@ def check_input(model, mode: str) -> None:
             f"the Keras model reads {inputs[0].dtype}: a file reads float32, images as pixels / "
             "255; begin it with a float32 keras.Input, without a Rescaling from 0..255"
         )
-    if mode in INTEGER and tuple(shape) != IMAGE_SHAPE:
+    if mode in INTEGER and tuple(shape) != (*IMAGE_SIZE, 1):
         raise ValueError(
-            f"mode {mode!r} is for models that read images {IMAGE_SHAPE}, and this one reads "
+            f"mode {mode!r} is for models that read images {(*IMAGE_SIZE, 1)}, and this one reads "
             f"{tuple(shape)}: choose another mode; a recurrent network becomes an integer one by "
             "converting a single time step"
         )

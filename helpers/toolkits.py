@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from helpers import convert, models, quiet
+from helpers.convert_tflite import calibration_rows
 
 
 def exported(model: nn.Module, training: bool = False) -> nn.Module:
@@ -32,7 +33,7 @@ def by_recipe(
         ranges = None
         if images is not None:
             content = convert.with_signature(content)
-            shown = [{"input": row[None]} for row in convert.calibration_rows(images)]
+            shown = [{"input": row[None]} for row in calibration_rows(images)]
             manager = recipe_manager.RecipeManager()
             manager.load_quantization_recipe(steps)
             seen = calibrator.Calibrator(content, num_threads=1, qsv_update_func=merge)

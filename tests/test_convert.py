@@ -14,7 +14,8 @@ from test_quiet import unchanged
 from test_twins import quantized, randomized, restored_settings, small, step  # noqa: F401
 from torch import nn
 
-from helpers.convert import MODES, calibration_rows, graph_of, to_tflite, with_signature
+from helpers.convert import graph_of, to_tflite, with_signature
+from helpers.convert_tflite import MODES, calibration_rows
 from helpers.data import fashion_mnist
 from helpers.inputs import as_input
 from helpers.models import build, load

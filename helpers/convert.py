@@ -1,0 +1,5 @@
+"""From a trained model to the file that a device runs: the ways out of PyTorch and Keras."""
+
+from helpers.convert_tflite import graph_of, to_tflite, with_signature
+
+__all__ = ["graph_of", "to_tflite", "with_signature"]

@@ -1,0 +1,66 @@
+"""An .onnx model in ONNX Runtime, on this machine's processor."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from helpers.deployed import DeployedModel, Tensor
+
+RESTORE = "convert it again with helpers.convert.to_onnx"
+
+
+class OnnxModel(DeployedModel):
+    """An .onnx model in an ONNX Runtime session; as many inputs at a time as the file allows.
+
+    It has one input and one output [N, C], both float32.
+    """
+
+    ROWS = 256  # of a file that takes any number: more would only use memory
+
+    def __init__(self, content: bytes, threads: int):
+        import onnxruntime
+
+        onnxruntime.set_default_logger_severity(4)  # errors are raised as well as printed
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = threads
+        try:
+            self._session = onnxruntime.InferenceSession(
+                content, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # its own kinds have no common one but this
+            raise ValueError(
+                f"ONNX Runtime cannot open the model ({len(content)} bytes): it is damaged, or "
+                f"uses operations that this version does not have; {RESTORE} ({error})"
+            ) from error
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        if len(inputs) != 1 or len(outputs) != 1:
+            raise ValueError(
+                f"the model has {len(inputs)} inputs and {len(outputs)} outputs: expected one of "
+                "each; run other models with onnxruntime itself"
+            )
+        self._input = inputs[0].name
+        self._any_number = not isinstance(inputs[0].shape[0], int)
+        super().__init__(
+            len(content), _tensor("input", inputs[0]), _tensor("output", outputs[0], rank=2)
+        )
+
+    def run(self, row: np.ndarray) -> np.ndarray:
+        return self._session.run(None, {self._input: row[None]})[0][0]
+
+    def run_all(self, rows: np.ndarray) -> np.ndarray:
+        if not self._any_number:
+            return super().run_all(rows)
+        parts = np.split(rows, range(self.ROWS, len(rows), self.ROWS)) if len(rows) else []
+        found = [self._session.run(None, {self._input: part})[0] for part in parts]
+        return np.concatenate([np.empty((0, *self._result.shape), np.float32), *found])
+
+
+def _tensor(which: str, details, rank: int | None = None) -> Tensor:
+    """ValueError unless the tensor is float32 of a known shape, but for the batch."""
+    shape, said = details.shape, f"the model's {which} is {details.type} {details.shape}"
+    known = shape and all(isinstance(size, int) for size in shape[1:])
+    if not known or shape[0] not in (1, None) and isinstance(shape[0], int):
+        raise ValueError(f"{said}: expected a batch of 1 or any size, and other sizes known")
+    if details.type != "tensor(float)" or rank not in (None, len(shape)):
+        raise ValueError(f"{said}: expected float32" + (" logits [N, C]" if rank else ""))
+    return Tensor(shape[1:], np.float32)
