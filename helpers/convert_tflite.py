@@ -8,10 +8,10 @@ import numpy as np
 from torch import nn
 
 from helpers.arguments import one_of, pixels
+from helpers.deployed import IMAGE_SIZE, as_array
 from helpers.keras_start import import_keras
 from helpers.qat import LSQ
 from helpers.quiet import quiet_converter
-from helpers.deployed import IMAGE_SIZE, as_array
 from helpers.runtime import read_tflite
 from helpers.twins import keras_twin
 

@@ -1,4 +1,4 @@
-"""A .tflite model in TensorFlow Lite Micro, the interpreter of microcontrollers, on this machine."""
+"""A .tflite model in TensorFlow Lite Micro, the interpreter of microcontrollers, run here."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def _tensor(which: str, details, rank: int | None = None) -> Tensor:
     """ValueError unless the tensor is float32 of a known shape, but for the batch."""
     shape, said = details.shape, f"the model's {which} is {details.type} {details.shape}"
     known = shape and all(isinstance(size, int) for size in shape[1:])
-    if not known or shape[0] not in (1, None) and isinstance(shape[0], int):
+    if not known or (shape[0] not in (1, None) and isinstance(shape[0], int)):
         raise ValueError(f"{said}: expected a batch of 1 or any size, and other sizes known")
     if details.type != "tensor(float)" or rank not in (None, len(shape)):
         raise ValueError(f"{said}: expected float32" + (" logits [N, C]" if rank else ""))
