@@ -120,6 +120,18 @@ _no_progress_bar = Shared(lambda: redirect_stderr(io.StringIO()))
 
 
 @contextmanager
+def no_warnings() -> Iterator[None]:
+    """No warning is shown, recorded, or raised as an error.
+
+    >>> with no_warnings():
+    ...     warnings.warn("This API is experimental")
+    """
+    with _own_filters:
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
 def quiet_converter(mode: str) -> Iterator[None]:
     """No warnings and log lines; an error becomes a RuntimeError that holds what C++ wrote.
 

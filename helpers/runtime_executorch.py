@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from helpers.deployed import DeployedModel, Tensor
-from helpers.quiet import captured_stderr
+from helpers.quiet import captured_stderr, no_warnings
 
 RESTORE = "convert it again with helpers.convert.to_executorch"
 
@@ -17,7 +17,8 @@ class ExecuTorchModel(DeployedModel):
     """
 
     def __init__(self, content: bytes):
-        from executorch.runtime import Runtime, Verification
+        with no_warnings():  # that its interface may change
+            from executorch.runtime import Runtime, Verification
 
         self._content = content  # the program reads its weights from here while it lives
         with captured_stderr() as log:
