@@ -84,8 +84,8 @@ def is_bool(given: object) -> bool:
     return isinstance(given, bool) or "bool" in str(getattr(given, "dtype", ""))
 
 
-def pixels(images: object) -> np.ndarray:
-    """Images as a uint8 array [N, 28, 28], any memory layout; TypeError or ValueError otherwise.
+def pixels(images: object, size: tuple = (28, 28)) -> np.ndarray:
+    """Images as a uint8 array [N, *size], any memory layout; TypeError or ValueError otherwise.
 
     >>> pixels(np.zeros((2, 28, 28), np.uint8)[:, ::-1]).shape
     (2, 28, 28)
@@ -97,8 +97,9 @@ def pixels(images: object) -> np.ndarray:
             f"images have dtype {images.dtype}: pass the raw pixels as uint8 in 0..255, unscaled"
         )
     x = np.asarray(images)
-    if x.shape[1:] != (28, 28):
+    if x.ndim == 0 or x.shape[1:] != size:
+        expected = ", ".join(map(str, ("N", *size)))
         raise ValueError(
-            f"images have shape {x.shape}: expected [N, 28, 28]; for one use image[None]"
+            f"images have shape {x.shape}: expected [{expected}]; for one use image[None]"
         )
     return x

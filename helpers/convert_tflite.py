@@ -8,7 +8,7 @@ import numpy as np
 from torch import nn
 
 from helpers.arguments import one_of, pixels
-from helpers.deployed import IMAGE_SIZE, as_array
+from helpers.deployed import as_array, pixels_of
 from helpers.keras_start import import_keras
 from helpers.qat import LSQ
 from helpers.quiet import quiet_converter
@@ -40,9 +40,10 @@ def to_tflite(model_or_keras, mode: str, calibration: np.ndarray | None = None) 
         blocks of 1 x 4 inputs where all that is not zero lies in few of them. A layer with few
         zeros is stored as in "float32".
 
-    calibration: uint8 images [N, 28, 28] whose activations set the ranges of "int8" and "int16x8",
-    which need it; the other modes ignore it. A copy has its darkest pixel set to 0 and its
-    brightest to 255, so that the input's range is [0, 1]: scale 1/255, zero point -128.
+    calibration: uint8 images [N, 28, 28], or [N, H, W, 3] for a model that reads colors, whose
+    activations set the ranges of "int8" and "int16x8", which need it; the other modes ignore it. A
+    copy has its darkest pixel set to 0 and its brightest to 255, so that the input's range is
+    [0, 1]: scale 1/255, zero point -128.
     A quantization-aware model of 8 bits (helpers.qat, folded) converts to "int8" without: the file
     holds its learned steps.
 
@@ -58,10 +59,10 @@ def to_tflite(model_or_keras, mode: str, calibration: np.ndarray | None = None) 
     """
     one_of("mode", mode, MODES)
     learned = has_learned_ranges(model_or_keras)
-    rows = calibration_for(mode, calibration, learned)
     with _converting:
         model = as_keras(model_or_keras)
         check_input(model, mode)
+        rows = calibration_for(mode, calibration, learned, model.inputs[0].shape[1:])
         function = traced(model, mode)
         with quiet_converter(mode):
             content = converter(function, mode, rows).convert()
@@ -75,7 +76,9 @@ def has_learned_ranges(model: object) -> bool:
     return isinstance(model, nn.Module) and any(isinstance(m, LSQ) for m in model.modules())
 
 
-def calibration_for(mode: str, calibration: np.ndarray | None, learned: bool) -> np.ndarray | None:
+def calibration_for(
+    mode: str, calibration: np.ndarray | None, learned: bool, shape: tuple = (28, 28, 1)
+) -> np.ndarray | None:
     """The rows on which the converter measures ranges; None if it needs none, or has them."""
     if learned:
         if mode != "int8" or calibration is not None:
@@ -91,23 +94,25 @@ def calibration_for(mode: str, calibration: np.ndarray | None, learned: bool) ->
             f"mode {mode!r} needs calibration: pass some training images, for example "
             "calibration=helpers.data.fashion_mnist('train').images[:200]"
         )
-    return calibration_rows(calibration)
+    return calibration_rows(calibration, shape)
 
 
-def calibration_rows(images: np.ndarray) -> np.ndarray:
+def calibration_rows(images: np.ndarray, shape: tuple = (28, 28, 1)) -> np.ndarray:
     """uint8 [N, 28, 28] -> float32 [N, 28, 28, 1] that reaches from exactly 0 to exactly 1.
+
+    shape: what the model reads; for (H, W, 3) the images are uint8 [N, H, W, 3].
 
     >>> rows = calibration_rows(np.full((2, 28, 28), 102, np.uint8))
     >>> rows.min(), rows.max(), rows[1, 27, 27, 0]
     (np.float32(0.0), np.float32(1.0), np.float32(0.4))
     """
-    images = pixels(as_array("calibration", images))
+    images = pixels(as_array("calibration", images), pixels_of(shape))
     if len(images) == 0:
         raise ValueError("calibration holds no image: pass at least one, better a few hundred")
     images = np.array(images)
     images.flat[images.argmin()] = 0
     images.flat[images.argmax()] = 255
-    return images[..., None] / np.float32(255)
+    return images.reshape(-1, *shape) / np.float32(255)
 
 
 def as_keras(model: object):
@@ -140,11 +145,11 @@ def check_input(model, mode: str) -> None:
             f"the Keras model reads {inputs[0].dtype}: a file reads float32, images as pixels / "
             "255; begin it with a float32 keras.Input, without a Rescaling from 0..255"
         )
-    if mode in INTEGER and tuple(shape) != (*IMAGE_SIZE, 1):
+    if mode in INTEGER and pixels_of(shape) is None:
         raise ValueError(
-            f"mode {mode!r} is for models that read images {(*IMAGE_SIZE, 1)}, and this one reads "
-            f"{tuple(shape)}: choose another mode; a recurrent network becomes an integer one by "
-            "converting a single time step"
+            f"mode {mode!r} is for models that read images [H, W, 1] or [H, W, 3], and this one "
+            f"reads {list(shape)}: choose another mode; a recurrent network becomes an integer one "
+            "by converting a single time step, see helpers.streaming"
         )
 
 

@@ -7,8 +7,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-IMAGE_SIZE = (28, 28)
-
 
 def as_array(name: str, values: object) -> np.ndarray:
     """A NumPy array of numbers in this machine's byte order; TypeError for what is none.
@@ -81,10 +79,10 @@ class DeployedModel:
         return self._given.scale, self._given.zero_point
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """Logits float32 [N, C] of images uint8 [N, 28, 28].
+        """Logits float32 [N, C] of images uint8 [N, 28, 28], or [N, H, W, 3] if it reads colors.
 
         A float model reads pixels / 255, an int8 model pixels - 128; integer outputs come back as
-        (q - zero_point) * scale. A model of another input shape takes float32 [N, *shape]: NaN and
+        (q - zero_point) * scale. A model that reads no images takes float32 [N, *shape]: NaN and
         infinity are an error where it quantizes its input, else they are computed with.
         """
         rows = self.as_read(images)
@@ -117,15 +115,15 @@ class DeployedModel:
         return raw
 
     def as_read(self, images: np.ndarray) -> np.ndarray:
-        """Images uint8 [N, 28, 28] as the numbers that the model reads, [N, *shape]."""
+        """Images uint8 [N, 28, 28] or [N, H, W, 3] as the numbers that the model reads."""
         images = as_array("the input", images)
         shape = self._given.shape
-        image = is_image(shape)
-        wanted, each = (np.uint8, IMAGE_SIZE) if image else (np.float32, shape)
+        pixels = pixels_of(shape)
+        wanted, each = (np.float32, shape) if pixels is None else (np.uint8, pixels)
         if images.dtype != wanted:
             raise TypeError(
                 f"the inputs have dtype {images.dtype}: pass "
-                + ("the raw pixels as uint8 in 0..255, unscaled" if image else "float32")
+                + ("float32" if pixels is None else "the raw pixels as uint8 in 0..255, unscaled")
             )
         if images.shape[1:] != each or images.ndim == 0:
             expected = ", ".join(map(str, ("N", *each)))
@@ -133,15 +131,22 @@ class DeployedModel:
                 f"the inputs have shape {images.shape}: expected [{expected}]; "
                 "for a single input use x[None]"
             )
-        if image:
-            return self._levels[images].reshape(len(images), *shape)
-        return self._given.quantize(images)
+        if pixels is None:
+            return self._given.quantize(images)
+        read = self._levels[images]
+        read = read.transpose(0, 3, 1, 2) if shape[0] == 3 == images.shape[-1] else read
+        return np.ascontiguousarray(read).reshape(len(images), *shape)
 
 
-def is_image(shape: tuple) -> bool:
-    """Whether an input of this shape is one of the course's images, its channel first or last.
+def pixels_of(shape: tuple) -> tuple | None:
+    """The shape of the uint8 image that a model with this input shape reads; None if it reads none.
 
-    >>> is_image((28, 28, 1)), is_image((1, 28, 28)), is_image((100, 6))
-    (True, True, False)
+    >>> pixels_of((28, 28, 1)), pixels_of((1, 28, 28)), pixels_of((3, 224, 224))
+    ((28, 28), (28, 28), (224, 224, 3))
+    >>> pixels_of((100, 6))
     """
-    return tuple(shape) in ((*IMAGE_SIZE, 1), (1, *IMAGE_SIZE))
+    if len(shape) != 3 or not {shape[0], shape[2]} & {1, 3}:
+        return None
+    first = shape[2] not in (1, 3)
+    channels, height, width = shape if first else (shape[2], *shape[:2])
+    return (height, width) if channels == 1 else (height, width, 3)

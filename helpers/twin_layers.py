@@ -175,9 +175,10 @@ def global_pool(module: nn.AdaptiveAvgPool2d, name: str, x: Flow) -> Flow:
     return x._replace(tensor=tensor)
 
 
-def relu(module: nn.ReLU, name: str, x: Flow) -> Flow:
-    """max(x, 0)."""
-    return x._replace(tensor=keras_layer("ReLU", x.tensor, name=name))
+def relu(module: nn.ReLU | nn.ReLU6, name: str, x: Flow) -> Flow:
+    """max(x, 0), and at most 6 for ReLU6."""
+    most = 6.0 if type(module) is nn.ReLU6 else None
+    return x._replace(tensor=keras_layer("ReLU", x.tensor, max_value=most, name=name))
 
 
 def nothing(module: nn.Identity | nn.Dropout, name: str, x: Flow) -> Flow:

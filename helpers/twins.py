@@ -42,6 +42,7 @@ MAKERS = {
     nn.AvgPool2d: pool,
     nn.AdaptiveAvgPool2d: global_pool,
     nn.ReLU: relu,
+    nn.ReLU6: relu,
     nn.Flatten: flatten,
     nn.Identity: nothing,
     nn.Dropout: nothing,
@@ -53,9 +54,10 @@ MAKERS = {
 def keras_twin(model: nn.Module):
     """The same network as a keras.Model: weights copied, outputs equal to 1e-4.
 
-    model: a nn.Sequential for images, whose twin reads float32 [N, 28, 28, 1], pixels / 255; or a
-    SensorRNN, whose twin reads float32 windows [N, 100, 6]. Whatever the model's mode and dtype,
-    the twin computes what it does in evaluation mode and in float32. Logits [N, C] are in
+    model: a nn.Sequential for images, whose twin reads float32 [N, 28, 28, 1], pixels / 255; a
+    SensorRNN, whose twin reads float32 windows [N, 100, 6]; or torchvision's MobileNetV2, whose
+    twin reads [N, 224, 224, 3], standardized as torchvision does. Whatever the model's mode and
+    dtype, the twin computes what it does in evaluation mode and in float32. Logits [N, C] are in
     PyTorch's order; a network that ends in a map [N, C, H, W] has a twin that ends in [N, H, W, C].
     A layer is called after its module: "conv2d_3_body_0" is the twin of model[3].body[0].
 
@@ -67,13 +69,19 @@ def keras_twin(model: nn.Module):
     (None, 10)
     """
     image, sensor = runs_like(model, nn.Sequential), runs_like(model, SensorRNN)
-    if not image and not sensor:
-        raise TypeError(f"{type(model).__name__} has no Keras twin: pass a Sequential or SensorRNN")
+    photo = is_torchvisions(model, "MobileNetV2")
+    if not image and not sensor and not photo:
+        raise TypeError(
+            f"{type(model).__name__} has no Keras twin: pass a Sequential, SensorRNN or MobileNetV2"
+        )
     refuse_hidden_changes(model)
     keras = import_keras()
     if image:
         start = keras.Input((28, 28, 1), dtype="float32", name="image")
         end = visit(model, "", in_order(start))
+    elif photo:
+        start = keras.Input((224, 224, 3), dtype="float32", name="photo")
+        end = mobilenet(model, in_order(start))
     else:
         start = keras.Input((100, model.rnn.input_size), dtype="float32", name="window")
         end = sensor_rnn(model, in_order(start))
@@ -119,6 +127,8 @@ def visit(module: nn.Module, path: str, x: Flow) -> Flow:
         return x
     if runs_like(module, ResidualBlock):
         return residual(module, path, x)
+    if is_torchvisions(module, "InvertedResidual"):
+        return inverted_residual(module, path, x)
     maker = MAKERS.get(type(module))
     if maker is None:
         known = ", ".join(kind.__name__ for kind in MAKERS)
@@ -157,6 +167,28 @@ def residual(block: ResidualBlock, path: str, x: Flow) -> Flow:
         )
     total = keras_layer("Add", tensors, name=plain(f"add_{path}"))
     return visit(block.relu, f"{path}.relu", in_order(total))
+
+
+def is_torchvisions(module: nn.Module, name: str) -> bool:
+    """Whether the module is of this class of torchvision, which is not imported for it."""
+    kind = type(module)
+    return (kind.__module__, kind.__name__) == ("torchvision.models.mobilenetv2", name)
+
+
+def mobilenet(model: nn.Module, x: Flow) -> Flow:
+    """Features, their mean over the map, and a dense layer."""
+    x = visit(model.features, "features", x)
+    x = made(global_pool, nn.AdaptiveAvgPool2d(1), "mean", x)
+    x = made(flatten, nn.Flatten(), "flat", x)
+    return visit(model.classifier, "classifier", x)
+
+
+def inverted_residual(block: nn.Module, path: str, x: Flow) -> Flow:
+    """conv(x), plus x where the block keeps its shape."""
+    body = visit(block.conv, f"{path}.conv", x)
+    if not block.use_res_connect:
+        return body
+    return in_order(keras_layer("Add", [x.tensor, body.tensor], name=plain(f"add_{path}")))
 
 
 def changes_its_input(branch: nn.Module) -> bool:

@@ -312,7 +312,7 @@ def test_a_keras_model_may_be_built_by_a_call_or_have_a_batch_of_one(images):
 def test_integers_are_for_images(images):
     keras = import_keras()
     flat = keras.Sequential([keras.Input((28, 28)), keras.layers.Flatten()])
-    with pytest.raises(ValueError, match=r"reads \(28, 28\): choose another mode"):
+    with pytest.raises(ValueError, match=r"reads \[28, 28\]: choose another mode"):
         to_tflite(flat, "int16x8", images[:2])
     assert open_model(to_tflite(flat, "float32")).predict(np.zeros((1, 28, 28), "f4")).shape
 
