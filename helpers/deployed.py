@@ -75,6 +75,16 @@ class DeployedModel:
         self._levels = given.quantize(np.arange(256, dtype=np.float32) / 255)
 
     @property
+    def input_shape(self) -> tuple:
+        """Of one input, without the batch."""
+        return self._given.shape
+
+    @property
+    def classes(self) -> int:
+        """The number of logits."""
+        return self._result.shape[-1]
+
+    @property
     def input_quantization(self) -> tuple[float, int]:
         return self._given.scale, self._given.zero_point
 

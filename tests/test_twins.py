@@ -333,7 +333,7 @@ NO_TWIN = {  # kind: (model, what the TypeError says)
         "module 1.body.0.0 is a GELU",
     ),
     "no twin in the place of a ReLU": (lambda: small(block(relu=nn.Tanh())), "module 1.relu is a"),
-    "root": (lambda: nn.Softplus(), "Softplus has no Keras twin: pass a Sequential, SensorRNN or MobileNetV2"),
+    "root": (lambda: nn.Softplus(), "Softplus has no Keras twin: pass a Sequential, SensorRNN"),
     "root subclass": (lambda: Scaled(nn.ReLU()), "Scaled has no Keras twin"),
     "other recurrent class": (lambda: LastState(nn.GRU), "LastState has no Keras twin"),
     "not a module": (lambda: [nn.ReLU()], "list has no Keras twin"),

@@ -1,0 +1,104 @@
+"""What stands in a .tflite file: its operators, and the tensors that they read and write."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from helpers.convert_tflite import graph_of
+
+NUMPY = {
+    "FLOAT32": "f4",
+    "FLOAT16": "f2",
+    "INT8": "i1",
+    "INT16": "i2",
+    "INT32": "i4",
+    "INT64": "i8",
+}
+
+
+class StoredTensor(NamedTuple):
+    """One tensor of a file.
+
+    kind: "INT8", "FLOAT32", … scales: float32 [n], zero_points: int64 [n], n being 0 without
+    quantization, 1 for the whole tensor, else one for each slice along `axis`. nbytes: what its
+    values take in the file, 0 if they are computed. values: a NumPy array, or None if they are
+    computed or have no type of NumPy's (4-bit integers, packed in bytes).
+    """
+
+    index: int
+    name: str
+    kind: str
+    shape: tuple
+    scales: np.ndarray
+    zero_points: np.ndarray
+    axis: int
+    nbytes: int
+    values: np.ndarray | None
+
+
+class Operator(NamedTuple):
+    """One operation of a file; an input that an operation may have and lacks is left out."""
+
+    name: str
+    inputs: list[StoredTensor]
+    outputs: list[StoredTensor]
+
+
+def operators(content: bytes) -> list[Operator]:
+    """The operators of a .tflite file, in the order in which they run.
+
+    Raises ValueError for bytes that are no whole .tflite model.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    names = named(schema.BuiltinOperator)
+    found = {tensor.index: tensor for tensor in tensors(content)}
+    model, graph = graph_of(content)
+    result = []
+    for operator in graph.operators:
+        code = model.operatorCodes[operator.opcodeIndex]
+        code = max(code.builtinCode, code.deprecatedBuiltinCode)  # which field depends on its age
+        ends = ([found[i] for i in side if i >= 0] for side in (operator.inputs, operator.outputs))
+        result.append(Operator(names[code], *ends))
+    return result
+
+
+def tensors(content: bytes) -> list[StoredTensor]:
+    """The tensors of a .tflite file's graph, computed and stored ones; ValueError as operators."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    kinds = named(schema.TensorType)
+    model, graph = graph_of(content)
+    result = []
+    for i, tensor in enumerate(graph.tensors):
+        kind, shape = (
+            kinds[tensor.type],
+            tuple(map(int, tensor.shape if tensor.shape is not None else ())),
+        )
+        scheme, data = tensor.quantization, model.buffers[tensor.buffer].data
+        quantized = scheme is not None and scheme.scale is not None
+        raw = None if data is None or len(data) == 0 else np.asarray(data, np.uint8)
+        values = None
+        if raw is not None and kind in NUMPY:
+            values = raw.view("<" + NUMPY[kind]).reshape(shape)
+        result.append(
+            StoredTensor(
+                i,
+                tensor.name.decode(),
+                kind,
+                shape,
+                np.asarray(scheme.scale if quantized else [], np.float32),
+                np.asarray(scheme.zeroPoint if quantized else [], np.int64),
+                int(scheme.quantizedDimension) if quantized else 0,
+                0 if raw is None else len(raw),
+                values,
+            )
+        )
+    return result
+
+
+def named(enumeration: type) -> dict[int, str]:
+    """{number: name} of one of the schema's enumerations."""
+    return {v: k for k, v in vars(enumeration).items() if isinstance(v, int) and k[0] != "_"}
