@@ -47,6 +47,7 @@ def logits(content: bytes, image: np.ndarray) -> np.ndarray:
 
 
 def main(arguments: list[str]) -> int:
+    """Print the three likeliest labels; the program's exit status."""
     if len(arguments) != 1:
         print("usage: python run.py image.png", file=sys.stderr)
         return 2

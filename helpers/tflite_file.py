@@ -23,8 +23,8 @@ class StoredTensor(NamedTuple):
 
     kind: "INT8", "FLOAT32", … scales: float32 [n], zero_points: int64 [n], n being 0 without
     quantization, 1 for the whole tensor, else one for each slice along `axis`. nbytes: what its
-    values take in the file, 0 if they are computed. values: a NumPy array, or None if they are
-    computed or have no type of NumPy's (4-bit integers, packed in bytes).
+    values take in the file, 0 if they are computed. values: a NumPy array, 4-bit integers as int8;
+    None if they are computed, or of a kind that is not in NUMPY.
     """
 
     index: int
@@ -80,9 +80,7 @@ def tensors(content: bytes) -> list[StoredTensor]:
         scheme, data = tensor.quantization, model.buffers[tensor.buffer].data
         quantized = scheme is not None and scheme.scale is not None
         raw = None if data is None or len(data) == 0 else np.asarray(data, np.uint8)
-        values = None
-        if raw is not None and kind in NUMPY:
-            values = raw.view("<" + NUMPY[kind]).reshape(shape)
+        values = None if raw is None else unpacked(raw, kind, shape)
         result.append(
             StoredTensor(
                 i,
@@ -97,6 +95,18 @@ def tensors(content: bytes) -> list[StoredTensor]:
             )
         )
     return result
+
+
+def unpacked(raw: np.ndarray, kind: str, shape: tuple) -> np.ndarray | None:
+    """Bytes uint8 [n] as the numbers that they hold; 4-bit integers lie two in a byte, low first.
+
+    >>> unpacked(np.array([0x7F, 0x08], np.uint8), "INT4", (3,))
+    array([-1,  7, -8], dtype=int8)
+    """
+    if kind == "INT4":
+        halves = np.stack([raw << 4, raw], 1).view(np.int8) >> 4  # the sign comes with the shift
+        return halves.ravel()[: int(np.prod(shape))].reshape(shape)
+    return raw.view("<" + NUMPY[kind]).reshape(shape) if kind in NUMPY else None
 
 
 def named(enumeration: type) -> dict[int, str]:

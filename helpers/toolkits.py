@@ -10,6 +10,7 @@ from torch import nn
 
 from helpers import convert, models, quiet
 from helpers.convert_tflite import calibration_rows
+from helpers.tflite_file import tensors
 
 
 def exported(model: nn.Module, training: bool = False) -> nn.Module:
@@ -43,33 +44,16 @@ def by_recipe(
         return bytes(job.quantize(ranges, enable_progress_report=False).quantized_model)
 
 
-def tensors(content: bytes) -> list[tuple[str, np.dtype, np.ndarray | None, np.ndarray]]:
-    """(name, dtype, values, scales) of each tensor in a .tflite file; values None: not stored."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    with quiet.captured_stderr():  # it tells which kernels it chose
-        interpreter = Interpreter(model_content=content)
-        interpreter.allocate_tensors()
-    found = []
-    for tensor in interpreter.get_tensor_details():
-        try:
-            values = interpreter.get_tensor(tensor["index"])
-        except ValueError:  # what is computed has no values yet
-            values = None
-        scales = np.asarray(tensor["quantization_parameters"]["scales"])
-        found.append((tensor["name"], np.dtype(tensor["dtype"]), values, scales))
-    return found
-
-
 def layer_weights(content: bytes) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """{name: (values, scales)} of the weights of convolutions and dense layers, filters first."""
     ends = ("olution", "/MatMul")
-    return {name: (v, s) for name, _, v, s in tensors(content) if name.endswith(ends)}
+    return {t.name: (t.values, t.scales) for t in tensors(content) if t.name.endswith(ends)}
 
 
 def with_scales(content: bytes, scales: np.ndarray) -> np.ndarray:
     """The int8 tensor of a .tflite file that has these scales, one for each filter."""
-    for _, dtype, values, found in tensors(content):
-        if dtype == np.int8 and len(found) == len(scales) and np.allclose(found, scales, rtol=1e-5):
-            return values
+    for t in tensors(content):
+        if t.kind == "INT8" and len(t.scales) == len(scales):
+            if np.allclose(t.scales, scales, rtol=1e-5):
+                return t.values
     raise LookupError(f"no tensor has these {len(scales)} scales")

@@ -9,6 +9,7 @@ from helpers.convert import to_tflite
 from helpers.data import fashion_mnist
 from helpers.models import build
 from helpers.tflite_file import operators, tensors
+from helpers.toolkits import by_recipe
 
 MODES = ("float32", "float16", "dynamic", "int8", "int16x8")
 
@@ -54,6 +55,18 @@ def test_operators_are_those_of_the_interpreter(files, mode):
         assert ours.name == detail["op_name"]
         assert [t.index for t in ours.inputs] == [i for i in detail["inputs"] if i >= 0]
         assert [t.index for t in ours.outputs] == list(detail["outputs"])
+
+
+def test_four_bits_are_unpacked(files):
+    from ai_edge_quantizer import recipe
+
+    content = by_recipe(files["float32"], recipe.dynamic_wi4_afp32())
+    interpreter, found = opened(content), tensors(content)
+    packed = [t for t in found if t.kind == "INT4"]
+    assert len(packed) > 3
+    for ours in packed:
+        np.testing.assert_array_equal(ours.values, interpreter.get_tensor(ours.index))
+        assert ours.values.min() >= -8 and ours.nbytes == (ours.values.size + 1) // 2
 
 
 def test_other_bytes_are_refused(files):
