@@ -98,6 +98,28 @@ def test_int8_input_of_images_without_black_and_white(model, images):
     assert (grey == before).all(), "the caller's calibration images were changed"
 
 
+def networks() -> dict:
+    """name: (makes a network of the zoo, or of lessons 32, 34 and 39)."""
+    from lesson_code import definitions
+
+    names = ("LeNet300", "LeNet5", "WideResNet", "ResNet8_half", "SearchedCNN", "TinyCNN_distilled")
+    mobile = definitions("34_efficient_architectures").mobile
+    return {name: lambda name=name: load(name) for name in names} | {
+        "mobile": lambda: randomized(mobile())
+    }
+
+
+@pytest.mark.parametrize("name", networks())
+def test_every_network_becomes_a_file(images, name):
+    network = networks()[name]()
+    expected = predict(network, images)
+    found = open_model(to_tflite(network, "float32")).predict(images)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+    if name in ("ResNet8_half", "SearchedCNN", "mobile"):
+        found = open_model(to_tflite(network, "int8", images)).predict(images)
+        assert np.abs(found - expected).max() < 0.15 * np.ptp(expected)
+
+
 def test_a_large_model_shrinks_by_its_bits(images):
     model = build("LeNet300").eval()
     size = {

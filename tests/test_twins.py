@@ -14,11 +14,12 @@ from hypothesis import Phase, given, note, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils import parametrizations, prune
+from torchvision.models.mobilenetv2 import InvertedResidual, MobileNetV2
 
 from helpers.architectures import ResidualBlock, SensorRNN
 from helpers.data import fashion_mnist, watch
 from helpers.keras_start import import_keras
-from helpers.models import FOUND, NAMES, build, load
+from helpers.models import FOUND, NAMES, build, load, mobilenet_v2
 from helpers.qat import LSQ, QuantizedLayer
 from helpers.train import predict
 from helpers.twins import keras_twin
@@ -197,6 +198,14 @@ EQUAL = {
         nn.Flatten(), block(body=nn.BatchNorm1d(196), shortcut=nn.Linear(196, 196))
     ),
     "block with a ReLU in place": lambda: small(block(relu=nn.ReLU(inplace=True)), nn.ReLU(True)),
+    "ReLU6": lambda: small(nn.ReLU6(), nn.Conv2d(4, 2, 3), nn.ReLU6(inplace=True)),
+    "inverted residual with a shortcut": lambda: small(InvertedResidual(4, 4, 1, 6)),
+    "inverted residual with more channels": lambda: small(InvertedResidual(4, 6, 1, 3)),
+    "inverted residual with a stride": lambda: small(InvertedResidual(4, 4, 2, 2)),
+    "inverted residual that does not expand": lambda: small(InvertedResidual(4, 4, 1, 1)),
+    "inverted residuals in a row": lambda: small(
+        InvertedResidual(4, 6, 2, 2), nn.Sequential(InvertedResidual(6, 6, 1, 2)), nn.ReLU6()
+    ),
     "names as they come": lambda: nn.Sequential(
         OrderedDict({"first conv/é": nn.Conv2d(1, 2, 9, 9), "_": nn.ReLU(), "relu": nn.ReLU()})
     ),
@@ -214,6 +223,59 @@ def test_the_twin_is_equal(kind):
     torch.manual_seed(0)
     tolerance = {"half": 5e-3, "bfloat16": 5e-2}.get(kind, 1e-4)
     assert_equal(EQUAL[kind](), atol=tolerance)
+
+
+def test_a_relu6_ends_at_six():
+    model = small(nn.ReLU6())
+    with torch.no_grad():
+        model[0].weight.mul_(100)
+    ours, twins = outputs(model)
+    assert ours.max() == twins.max() == 6 and ours.min() == twins.min() == 0
+    np.testing.assert_allclose(twins, ours, atol=1e-4)
+
+
+@settings(max_examples=20, deadline=None, derandomize=True, phases=[Phase.generate])
+@given(
+    channels=st.sampled_from([(4, 4), (4, 8), (8, 8)]),
+    stride=st.sampled_from([1, 2]),
+    expand=st.sampled_from([1, 2, 6]),
+    seed=st.integers(0, 99),
+)
+def test_any_inverted_residual_has_an_equal_twin(channels, stride, expand, seed):
+    torch.manual_seed(seed)
+    given_, made = channels
+    model = small(InvertedResidual(given_, made, stride, expand), channels=given_)
+    with torch.no_grad():
+        model[0].weight.mul_(10)  # so that ReLU6 has something to cut off
+    assert_equal(model)
+
+
+PHOTO = (3, 224, 224)
+
+
+def test_mobilenet_v2_and_its_twin():
+    ours, twins = outputs(mobilenet_v2(), PHOTO)
+    assert ours.shape == twins.shape == (5, 1000)
+    assert ours.std(axis=0).max() > 1e-2, "the logits do not depend on the image"
+    np.testing.assert_allclose(twins, ours, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("width", [0.25, 0.5])
+def test_a_narrow_mobilenet_v2_and_its_twin(width):
+    torch.manual_seed(0)
+    assert_equal(MobileNetV2(num_classes=7, width_mult=width), PHOTO)
+
+
+def test_what_is_changed_in_a_mobilenet_is_refused():
+    model = MobileNetV2(num_classes=3, width_mult=0.25)
+    model.features[3].conv[1] = nn.Sequential(nn.Hardswish())
+    with pytest.raises(TypeError, match="module features.3.conv.1.0 is a Hardswish"):
+        keras_twin(model)
+    with pytest.raises(ValueError, match="module features.2 .*hook"):
+        keras_twin(hooked(MobileNetV2(num_classes=3, width_mult=0.25), "features.2"))
+    like_one = type("InvertedResidual", (InvertedResidual,), {})
+    with pytest.raises(TypeError, match="module 1 is a InvertedResidual"):
+        keras_twin(small(like_one(4, 4, 1, 1)))
 
 
 SENSORS = {
@@ -653,7 +715,7 @@ def some_layer(rng: random.Random, shape: tuple, depth: int = 2) -> nn.Module:
             [nn.Softplus, lambda: nn.Linear(shape[-1], 2), lambda: nn.BatchNorm1d(shape[0])]
         )()
     choices = [
-        lambda: nn.ReLU(inplace=rng.random() < 0.5),
+        lambda: rng.choice([nn.ReLU, nn.ReLU6])(inplace=rng.random() < 0.5),
         lambda: nn.Flatten(*rng.choice([*[()] * 6, (1, 2), (0,)])),
         lambda: rng.choice([nn.Identity(), nn.Dropout(0.5)]),
     ]
