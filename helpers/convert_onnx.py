@@ -30,7 +30,7 @@ def to_onnx(model: nn.Module) -> bytes:
     a layer that it cannot express.
 
     >>> content = to_onnx(nn.Sequential(nn.Flatten(), nn.Linear(784, 10)))
-    >>> content[:1], round(len(content) / 1e3)  # a field number; 7,850 numbers of 4 bytes, and the graph
+    >>> content[:1], round(len(content) / 1e3)  # a field number; 7,850 numbers of 4 bytes
     (b'\\x08', 32)
     """
     network, inputs = ready(model)

@@ -131,6 +131,44 @@ def no_warnings() -> Iterator[None]:
         yield
 
 
+class _Descriptor(io.TextIOBase):
+    """A `sys.stderr` that writes to descriptor 2, wherever that leads, and not to a notebook."""
+
+    def write(self, text: str) -> int:
+        os.write(2, text.encode(errors="replace"))
+        return len(text)
+
+
+@contextmanager
+def _muted() -> Iterator[None]:
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with redirect_stderr(_Descriptor()):
+            yield
+    finally:
+        logging.disable(before)
+
+
+_no_python_words = Shared(_muted)
+
+
+@contextmanager
+def silence() -> Iterator[BinaryIO]:
+    """No warnings or log lines, and nothing on standard error; yields what was written there.
+
+    pybind11 lets C++ write to `sys.stderr`, which in a notebook is not descriptor 2.
+
+    >>> with silence() as log:
+    ...     logging.getLogger("torch").critical("not shown")
+    ...     written = print("from Python", file=sys.stderr)
+    ...     log.seek(0), log.read()
+    (0, b'from Python\n')
+    """
+    with no_warnings(), captured_stderr() as log, _no_python_words:
+        yield log
+
+
 @contextmanager
 def quiet_converter(mode: str) -> Iterator[None]:
     """No warnings and log lines; an error becomes a RuntimeError that holds what C++ wrote.

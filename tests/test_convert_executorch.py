@@ -19,7 +19,7 @@ from helpers.train import predict
 
 IMAGES = fashion_mnist("test").images[:60]
 CALIBRATION = fashion_mnist("fit").images[:40]
-FLOAT = ("LeNet300", "LeNet5", "TinyCNN", "ResNet8_half", "WideResNet", "SearchedCNN")
+FLOAT = ("WideResNet", "SearchedCNN", "ResNet8_half")
 INT8 = ("LeNet5", "ResNet8_half", "SearchedCNN")
 
 
@@ -115,10 +115,8 @@ def test_an_integer_file_needs_calibration_and_a_float_model_of_images(tiny):
 def test_several_threads_convert_in_silence(tiny, capfd):
     model, content = tiny
     with ThreadPoolExecutor(2) as pool:
-        options = {"int8": True, "calibration": CALIBRATION}
-        integer = pool.submit(to_executorch, model, **options)
-        again = pool.submit(to_executorch, model)
-        logits = open_model(again.result()).predict(IMAGES)
-        assert len(integer.result()) < 0.4 * len(content)
-    np.testing.assert_array_equal(logits, open_model(content).predict(IMAGES))
+        first, second = pool.map(to_executorch, (model, model))
+    for again in (first, second):
+        logits = open_model(again).predict(IMAGES)
+        np.testing.assert_array_equal(logits, open_model(content).predict(IMAGES))
     assert capfd.readouterr() == ("", "")
