@@ -149,7 +149,7 @@ def check_input(model, mode: str) -> None:
         raise ValueError(
             f"mode {mode!r} is for models that read images [H, W, 1] or [H, W, 3], and this one "
             f"reads {list(shape)}: choose another mode; a recurrent network becomes an integer one "
-            "by converting a single time step, see helpers.streaming"
+            "by converting a single time step, with helpers.convert.to_streaming_tflite"
         )
 
 

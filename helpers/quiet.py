@@ -163,7 +163,7 @@ def silence() -> Iterator[BinaryIO]:
     ...     logging.getLogger("torch").critical("not shown")
     ...     written = print("from Python", file=sys.stderr)
     ...     log.seek(0), log.read()
-    (0, b'from Python\n')
+    (0, b'from Python\\n')
     """
     with no_warnings(), captured_stderr() as log, _no_python_words:
         yield log
