@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from lesson_code import definitions
 from test_twins import randomized
 from torch import nn
 
@@ -19,7 +20,11 @@ from helpers.train import predict
 
 IMAGES = fashion_mnist("test").images[:60]
 CALIBRATION = fashion_mnist("fit").images[:40]
-FLOAT = ("WideResNet", "SearchedCNN", "ResNet8_half")
+NETWORKS = {
+    **{name: lambda name=name: load(name) for name in ("LeNet5", "TinyCNN", "WideResNet")},
+    **{name: lambda name=name: load(name) for name in ("ResNet8_half", "SearchedCNN")},
+    "mobile": lambda: randomized(definitions("34_efficient_architectures").mobile()),
+}
 INT8 = ("LeNet5", "ResNet8_half", "SearchedCNN")
 
 
@@ -29,9 +34,9 @@ def tiny() -> tuple[nn.Module, bytes]:
     return model, to_executorch(model)
 
 
-@pytest.mark.parametrize("name", FLOAT)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_a_float_file_computes_what_the_model_does(name):
-    model = load(name)
+    model = NETWORKS[name]()
     expected = predict(model, IMAGES)
     logits = open_model(to_executorch(model)).predict(IMAGES)
     np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-4)

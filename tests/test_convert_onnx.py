@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from lesson_code import definitions
 from test_twins import randomized
 from torch import nn
 
@@ -20,7 +21,6 @@ from helpers.qat import insert_quantizers
 from helpers.runtime import open_model
 from helpers.seal import without_seal
 from helpers.train import predict
-from tools.lesson_code import definitions
 
 IMAGES = fashion_mnist("test").images[:60]
 CALIBRATION = fashion_mnist("fit").images[:40]

@@ -36,7 +36,10 @@ def locked() -> dict[str, list[Requirement]]:
     return found
 
 
-@pytest.mark.parametrize("wanted", [Requirement(text) for text in PROJECT["dependencies"]], ids=str)
+LISTS = PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()
+
+
+@pytest.mark.parametrize("wanted", [Requirement(text) for part in LISTS for text in part], ids=str)
 def test_the_lock_satisfies_pyproject(wanted):
     pins = locked().get(name(wanted.name))
     assert pins, f"requirements.txt lacks {wanted.name}: make lock"
@@ -47,7 +50,7 @@ def test_the_lock_satisfies_pyproject(wanted):
 
 
 def test_the_lock_holds_pins_only():
-    assert "://" not in LOCK and "--" not in re.sub(r"^#.*$", "", LOCK, flags=re.MULTILINE)
+    assert "://" not in LOCK and "--" not in re.sub(r"^ *#.*$", "", LOCK, flags=re.MULTILINE)
     assert all(len(pin.specifier) == 1 for pins in locked().values() for pin in pins)
 
 
