@@ -35,10 +35,10 @@ def bundle(
     needs numpy, Pillow and ai-edge-litert, and nothing of this workbook.
 
     model, mode, calibration: as of to_tflite, for a model that reads images. labels: a name for
-    each output; None for the ten of Fashion-MNIST. resize: to how many pixels the program scales
-    the short side of an image before it cuts out the center that the model reads; None for the
-    short side of that center. Returns the folder, which must be new or empty: it appears whole or
-    not at all.
+    each output; None for the ten of Fashion-MNIST, whose images are 28 x 28. resize: to how many
+    pixels the program scales the short side of an image before it cuts out the center that the
+    model reads; None for the longer side of that center. Returns the folder, which must be new or
+    empty: it appears whole or not at all.
 
     Raises what to_tflite raises; ValueError for a model that reads no images, labels that do not
     fit, or a resize below the center's size; FileExistsError for a folder that holds something.
@@ -54,7 +54,7 @@ def bundle(
             f"the model reads {list(opened.input_shape)}: a bundle is for models that read images"
         )
     texts = {
-        "labels.txt": "".join(f"{name}\n" for name in checked_labels(labels, opened.classes)),
+        "labels.txt": "".join(f"{name}\n" for name in checked_labels(labels, opened.classes, size)),
         "preprocess.json": json.dumps(preprocessing(size, resize), indent=2) + "\n",
         "run.py": PROGRAM.read_text(encoding="utf-8"),
         "requirements.txt": REQUIREMENTS,
@@ -91,12 +91,17 @@ def preprocessing(size: tuple, resize: int | None) -> dict:
     return {"mode": "RGB" if colors else "L", "resize": resize, "crop": [height, width]}
 
 
-def checked_labels(labels: Sequence[str] | None, classes: int) -> list[str]:
-    """One name for each class; ValueError otherwise.
+def checked_labels(labels: Sequence[str] | None, classes: int, size: tuple) -> list[str]:
+    """One name for each class; ValueError otherwise. size: of the image that the model reads.
 
-    >>> checked_labels(["cat", "dog"], 2)
+    >>> checked_labels(["cat", "dog"], 2, (224, 224, 3))
     ['cat', 'dog']
     """
+    if labels is None and (classes, size) != (10, (28, 28)):
+        raise ValueError(
+            f"the model reads {list(size)} and has {classes} outputs, so it is none of "
+            "Fashion-MNIST: pass labels=[...], one name for each output"
+        )
     if labels is None:
         from helpers.data import fashion_mnist
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from helpers.architectures import SensorRNN
 from helpers.arguments import one_of
-from helpers.convert_tflite import INTEGER, _converting
+from helpers.convert_tflite import INTEGER, converting, integers_only
 from helpers.deployed import as_array
 from helpers.keras_start import import_keras
 from helpers.quiet import quiet_converter
@@ -48,7 +48,7 @@ def to_streaming_tflite(model: SensorRNN, mode: str, windows: np.ndarray | None 
     one_of("mode", mode, MODES)
     step, names, units = cell_of(model)
     windows = calibration_windows(windows, mode)
-    with _converting:
+    with converting:
         import_keras()
         import tensorflow as tf
 
@@ -137,14 +137,3 @@ def calibration_rows(step: Callable, names: tuple, units: int, windows: np.ndarr
             for k in range(len(windows)):
                 yield {"x": x[k : k + 1], **{name: state[name][k : k + 1] for name in names}}
         state = {n: y.numpy() for n, y in step(x, *state.values()).items() if n in names}
-
-
-def integers_only(settings, mode: str) -> None:
-    """Set TensorFlow's converter to integers throughout, inputs and outputs too."""
-    import tensorflow as tf
-
-    sets, dtype = tf.lite.OpsSet, tf.int8 if mode == "int8" else tf.int16
-    int16 = sets.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
-    settings.optimizations = [tf.lite.Optimize.DEFAULT]
-    settings.target_spec.supported_ops = [sets.TFLITE_BUILTINS_INT8 if mode == "int8" else int16]
-    settings.inference_input_type = settings.inference_output_type = dtype

@@ -12,13 +12,14 @@ from helpers.deployed import as_array, pixels_of
 from helpers.keras_start import import_keras
 from helpers.qat import LSQ
 from helpers.quiet import quiet_converter
-from helpers.runtime import read_tflite
+from helpers.tflite_file import graph_of
 from helpers.twins import keras_twin
 
 MODES = ("float32", "float16", "dynamic", "int8", "int16x8", "sparse")
 INTEGER = ("int8", "int16x8")
+LOOPS = ("While", "StatelessWhile", "If", "StatelessIf")  # graphs inside the graph
 
-_converting = threading.RLock()  # TensorFlow traces and converts one model at a time
+converting = threading.RLock()  # TensorFlow traces and converts one model at a time
 
 
 def to_tflite(model_or_keras, mode: str, calibration: np.ndarray | None = None) -> bytes:
@@ -59,7 +60,7 @@ def to_tflite(model_or_keras, mode: str, calibration: np.ndarray | None = None) 
     """
     one_of("mode", mode, MODES)
     learned = has_learned_ranges(model_or_keras)
-    with _converting:
+    with converting:
         model = as_keras(model_or_keras)
         check_input(model, mode)
         rows = calibration_for(mode, calibration, learned, model.inputs[0].shape[1:])
@@ -162,6 +163,12 @@ def traced(model, mode: str):
     with quiet_converter(mode):
         function = tf.function(lambda x: model(x, training=False)).get_concrete_function(spec)
     for operation in function.graph.get_operations():
+        if mode in INTEGER and operation.type in LOOPS:
+            raise ValueError(
+                f"{operation.name} is a loop, and the converter to mode {mode!r} ends the whole "
+                "process at one: choose another mode; a recurrent network becomes an integer one "
+                "by converting a single time step, with helpers.convert.to_streaming_tflite"
+            )
         for tensor in operation.outputs:
             if tensor.dtype.is_floating and tensor.dtype != tf.float32:
                 raise ValueError(
@@ -190,12 +197,20 @@ def converter(function, mode: str, rows: np.ndarray | None):
         dtype = tf.int8 if mode == "int8" else tf.int16
         settings.inference_input_type = settings.inference_output_type = dtype
     if rows is not None:
-        operations = tf.lite.OpsSet.TFLITE_BUILTINS_INT8
-        if mode == "int16x8":
-            operations = tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
-        settings.target_spec.supported_ops = [operations]
+        integers_only(settings, mode)
         settings.representative_dataset = lambda: ([row[None]] for row in rows)
     return settings
+
+
+def integers_only(settings, mode: str) -> None:
+    """Set TensorFlow's converter to integers throughout, inputs and outputs too."""
+    import tensorflow as tf
+
+    sets, dtype = tf.lite.OpsSet, tf.int8 if mode == "int8" else tf.int16
+    int16 = sets.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+    settings.optimizations = [tf.lite.Optimize.DEFAULT]
+    settings.target_spec.supported_ops = [sets.TFLITE_BUILTINS_INT8 if mode == "int8" else int16]
+    settings.inference_input_type = settings.inference_output_type = dtype
 
 
 def check_integers(content: bytes) -> None:
@@ -208,38 +223,3 @@ def check_integers(content: bytes) -> None:
             f"{floats[0]} stays in floating point, because a quantizer is missing: put one where "
             "helpers.qat.insert_quantizers does, at the input, and after each layer and each sum"
         )
-
-
-def with_signature(content: bytes) -> bytes:
-    """The same .tflite model with a signature "serving_default", from "input" to "output".
-
-    ai-edge-quantizer calibrates through a signature, and the files of to_tflite have none.
-    Raises ValueError for bytes that are no .tflite model, or one with several inputs or outputs.
-    """
-    from ai_edge_litert.schema_py_generated import SignatureDefT, TensorMapT
-    from ai_edge_litert.tools import flatbuffer_utils
-
-    model, graph = graph_of(content)
-    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
-        raise ValueError(
-            f"the model has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs: "
-            "expected one of each"
-        )
-    inputs = [TensorMapT("input", int(graph.inputs[0]))]
-    outputs = [TensorMapT("output", int(graph.outputs[0]))]
-    model.signatureDefs = [SignatureDefT(inputs, outputs, "serving_default", 0)]
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
-
-
-def graph_of(content: bytes) -> tuple:
-    """A .tflite model as an object, and its only graph; ValueError for damaged bytes."""
-    from ai_edge_litert.tools import flatbuffer_utils
-
-    content = read_tflite(content)
-    try:
-        model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
-        return model, model.subgraphs[0]
-    except Exception as error:  # the parser has no error of its own
-        raise ValueError(
-            f"the model ({len(content)} bytes) is damaged; convert the model again ({error})"
-        ) from error

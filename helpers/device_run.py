@@ -38,7 +38,7 @@ def logits(content: bytes, image: np.ndarray) -> np.ndarray:
     scale, zero_point = given["quantization"]
     if scale:  # the model reads integers
         limits = np.iinfo(given["dtype"])
-        x = (np.rint(x / scale) + zero_point).clip(limits.min, limits.max)
+        x = (np.rint(x / np.float64(scale)) + zero_point).clip(limits.min, limits.max)
     interpreter.set_tensor(given["index"], x.astype(given["dtype"]))
     interpreter.invoke()
     z = interpreter.get_tensor(result["index"])[0].astype(np.float32)

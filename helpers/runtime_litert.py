@@ -21,7 +21,7 @@ class LiteRTModel(DeployedModel):
     """
 
     def __init__(self, content: bytes, runtime: str, threads: int):
-        self._interpreter = _interpreter(content, KERNELS[runtime], threads)
+        self._interpreter = open_interpreter(content, KERNELS[runtime], threads)
         inputs = self._interpreter.get_input_details()
         outputs = self._interpreter.get_output_details()
         if len(inputs) != 1 or len(outputs) != 1:
@@ -31,7 +31,7 @@ class LiteRTModel(DeployedModel):
             )
         self._input, self._output = inputs[0]["index"], outputs[0]["index"]
         super().__init__(
-            len(content), _tensor("input", inputs[0]), _tensor("output", outputs[0], rank=2)
+            len(content), tensor_of("input", inputs[0]), tensor_of("output", outputs[0], rank=2)
         )
 
     def run(self, row: np.ndarray) -> np.ndarray:
@@ -40,7 +40,7 @@ class LiteRTModel(DeployedModel):
         return self._interpreter.get_tensor(self._output)[0]
 
 
-def _interpreter(content: bytes, kernels: str, threads: int):
+def open_interpreter(content: bytes, kernels: str, threads: int):
     """LiteRT's interpreter with its tensors allocated, opened in silence."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
@@ -60,7 +60,7 @@ def _interpreter(content: bytes, kernels: str, threads: int):
     return interpreter
 
 
-def _tensor(which: str, details: dict, rank: int | None = None) -> Tensor:
+def tensor_of(which: str, details: dict, rank: int | None = None) -> Tensor:
     """ValueError unless the tensor is float32, or integers with a scale, and of a known shape."""
     shape = details["shape_signature"].tolist()  # -1 stands for any size
     if shape[:1] not in ([1], [-1]) or -1 in shape[1:] or rank not in (None, len(shape)):

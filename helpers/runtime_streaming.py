@@ -15,7 +15,7 @@ import numpy as np
 from helpers.arguments import whole
 from helpers.deployed import Tensor, as_array
 from helpers.runtime import read_tflite
-from helpers.runtime_litert import KERNELS, _interpreter, _tensor
+from helpers.runtime_litert import KERNELS, open_interpreter, tensor_of
 
 SIGNATURE = "step"
 BATCH = 256  # windows that run side by side; the rows of a batch do not meet
@@ -59,7 +59,7 @@ class Stream:
 
     def __init__(self, content: bytes, threads: int = 1):
         self.size_bytes = len(content)
-        self._interpreter = _interpreter(content, KERNELS["litert"], threads)
+        self._interpreter = open_interpreter(content, KERNELS["litert"], threads)
         signatures = self._interpreter.get_signature_list()
         if SIGNATURE not in signatures:
             raise ValueError(
@@ -74,8 +74,8 @@ class Stream:
                 f"the step reads {sorted(given)} and returns {sorted(result)}: expected x and a "
                 "state, the same state and logits"
             )
-        self.inputs = {name: _tensor(f"input {name}", d) for name, d in given.items()}
-        self.outputs = {name: _tensor(f"output {name}", d) for name, d in result.items()}
+        self.inputs = {name: tensor_of(f"input {name}", d) for name, d in given.items()}
+        self.outputs = {name: tensor_of(f"output {name}", d) for name, d in result.items()}
         self._given = {name: d["index"] for name, d in given.items()}
         self._result = {name: d["index"] for name, d in result.items()}
         self._lock = threading.Lock()  # from the first step of a batch to its last

@@ -1,4 +1,4 @@
-"""What stands in a .tflite file: its operators, and the tensors that they read and write."""
+"""What stands in a .tflite file: operators, the tensors that they read and write, a signature."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from helpers.convert_tflite import graph_of
+from helpers.runtime import read_tflite
 
 NUMPY = {
     "FLOAT32": "f4",
@@ -112,3 +112,38 @@ def unpacked(raw: np.ndarray, kind: str, shape: tuple) -> np.ndarray | None:
 def named(enumeration: type) -> dict[int, str]:
     """{number: name} of one of the schema's enumerations."""
     return {v: k for k, v in vars(enumeration).items() if isinstance(v, int) and k[0] != "_"}
+
+
+def with_signature(content: bytes) -> bytes:
+    """The same .tflite model with a signature "serving_default", from "input" to "output".
+
+    ai-edge-quantizer calibrates through a signature, and the files of to_tflite have none.
+    Raises ValueError for bytes that are no .tflite model, or one with several inputs or outputs.
+    """
+    from ai_edge_litert.schema_py_generated import SignatureDefT, TensorMapT
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model, graph = graph_of(content)
+    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
+        raise ValueError(
+            f"the model has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs: "
+            "expected one of each"
+        )
+    inputs = [TensorMapT("input", int(graph.inputs[0]))]
+    outputs = [TensorMapT("output", int(graph.outputs[0]))]
+    model.signatureDefs = [SignatureDefT(inputs, outputs, "serving_default", 0)]
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def graph_of(content: bytes) -> tuple:
+    """A .tflite model as an object, and its only graph; ValueError for damaged bytes."""
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    content = read_tflite(content)
+    try:
+        model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+        return model, model.subgraphs[0]
+    except Exception as error:  # the parser has no error of its own
+        raise ValueError(
+            f"the model ({len(content)} bytes) is damaged; convert the model again ({error})"
+        ) from error

@@ -123,9 +123,15 @@ def test_the_program_says_in_one_line_what_is_wrong(folder, images, kind, tmp_pa
 def test_what_is_wrong_is_said_and_nothing_is_left(model, images, tmp_path):
     keras = import_keras()
     windows = keras.Sequential([keras.Input((4, 3)), keras.layers.Flatten()])
+    colors = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten()])
     wrong = {
         "calibration": (lambda to: bundle(model, to, mode="int8"), ValueError, "needs calibration"),
         "labels": (lambda to: bundle(model, to, labels=["a"]), ValueError, "1 labels for 10 out"),
+        "no labels": (
+            lambda to: bundle(colors, to),
+            ValueError,
+            "and has 192 outputs, so",
+        ),
         "lines": (lambda to: bundle(model, to, labels=["a\nb"] * 10), ValueError, "several lines"),
         "empty": (lambda to: bundle(model, to, labels=[" "] * 10), ValueError, "is empty"),
         "resize": (lambda to: bundle(model, to, resize=20), ValueError, "choose at least 28"),

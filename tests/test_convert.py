@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from ai_edge_litert.interpreter import Interpreter
+from test_convert_onnx import NETWORKS
 from test_quiet import unchanged
 from test_twins import quantized, randomized, restored_settings, small, step  # noqa: F401
 from torch import nn
@@ -98,20 +99,9 @@ def test_int8_input_of_images_without_black_and_white(model, images):
     assert (grey == before).all(), "the caller's calibration images were changed"
 
 
-def networks() -> dict:
-    """name: (makes a network of the zoo, or of lessons 32, 34 and 39)."""
-    from lesson_code import definitions
-
-    names = ("LeNet300", "LeNet5", "WideResNet", "ResNet8_half", "SearchedCNN", "TinyCNN_distilled")
-    mobile = definitions("34_efficient_architectures").mobile
-    return {name: lambda name=name: load(name) for name in names} | {
-        "mobile": lambda: randomized(mobile())
-    }
-
-
-@pytest.mark.parametrize("name", networks())
+@pytest.mark.parametrize("name", sorted(NETWORKS.keys() - {"excited"}))
 def test_every_network_becomes_a_file(images, name):
-    network = networks()[name]()
+    network = NETWORKS[name]()
     expected = predict(network, images)
     found = open_model(to_tflite(network, "float32")).predict(images)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
@@ -337,6 +327,17 @@ def test_integers_are_for_images(images):
     with pytest.raises(ValueError, match=r"reads \[28, 28\]: choose another mode"):
         to_tflite(flat, "int16x8", images[:2])
     assert open_model(to_tflite(flat, "float32")).predict(np.zeros((1, 28, 28), "f4")).shape
+
+
+@pytest.mark.parametrize("mode", ["int8", "int16x8"])
+def test_a_loop_is_refused_before_it_ends_the_process(images, mode):
+    """An LSTM that reads an image row by row: the converter itself ends with a signal."""
+    keras = import_keras()
+    layers = [keras.Input((28, 28, 1)), keras.layers.Reshape((28, 28)), keras.layers.LSTM(4)]
+    rows = keras.Sequential([*layers, keras.layers.Dense(10)])
+    with pytest.raises(ValueError, match="is a loop, and the converter to mode .* single time ste"):
+        to_tflite(rows, mode, images[:2])
+    assert open_model(to_tflite(rows, "float32")).predict(images[:2]).shape == (2, 10)
 
 
 def test_the_settings_of_keras_do_not_change_the_file(model, files, images, restored_settings):  # noqa: F811

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from lesson_code import definitions
+from test_convert_onnx import NETWORKS
 from test_twins import randomized
 from torch import nn
 
@@ -20,11 +20,7 @@ from helpers.train import predict
 
 IMAGES = fashion_mnist("test").images[:60]
 CALIBRATION = fashion_mnist("fit").images[:40]
-NETWORKS = {
-    **{name: lambda name=name: load(name) for name in ("LeNet5", "TinyCNN", "WideResNet")},
-    **{name: lambda name=name: load(name) for name in ("ResNet8_half", "SearchedCNN")},
-    "mobile": lambda: randomized(definitions("34_efficient_architectures").mobile()),
-}
+FLOAT = ("LeNet5", "TinyCNN", "WideResNet", "ResNet8_half", "SearchedCNN", "mobile")
 INT8 = ("LeNet5", "ResNet8_half", "SearchedCNN")
 
 
@@ -34,7 +30,7 @@ def tiny() -> tuple[nn.Module, bytes]:
     return model, to_executorch(model)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", FLOAT)
 def test_a_float_file_computes_what_the_model_does(name):
     model = NETWORKS[name]()
     expected = predict(model, IMAGES)

@@ -40,11 +40,9 @@ def excited() -> nn.Module:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10)).eval()
 
 
+NAMES = ("LeNet300", "LeNet5", "TinyCNN", "ResNet8", "WideResNet", "ResNet8_half", "SearchedCNN")
 NETWORKS = {
-    **{name: lambda name=name: load(name) for name in ("LeNet5", "ResNet8")},
-    **{
-        name: lambda name=name: load(name) for name in ("WideResNet", "ResNet8_half", "SearchedCNN")
-    },
+    **{name: lambda name=name: load(name) for name in NAMES},
     "mobile": mobile,
     "excited": excited,
 }

@@ -66,6 +66,19 @@ def test_the_kernel_sets_agree(files, images, mode):
         np.testing.assert_allclose(logits[runtime], logits["litert"], rtol=0, atol=tolerance)
 
 
+@pytest.mark.skipif("tflite-micro" not in TFLITE, reason="no wheel for this machine")
+def test_micro_computes_the_reference_and_tells_its_arena(files, images):
+    micro = open_model(files["int8"], "tflite-micro")
+    reference = open_model(files["int8"], "litert-reference")
+    np.testing.assert_array_equal(micro.predict(images[:9]), reference.predict(images[:9]))
+    assert micro.size_bytes == len(files["int8"]) and 10_000 < micro.arena_bytes < 50_000
+    assert reference.arena_bytes is None
+    model = randomized(build("TinyCNN"))
+    for mode in ("float16", "dynamic"):
+        with pytest.raises(ValueError, match="has fewer operations than LiteRT"):
+            open_model(to_tflite(model, mode), "tflite-micro")
+
+
 def test_one_image_or_many_is_the_same(files, images):
     for content in files.values():
         model = open_model(content)
