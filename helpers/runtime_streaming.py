@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from helpers.arguments import whole
+from helpers.arguments import one_of, whole
 from helpers.deployed import Tensor, as_array
 from helpers.runtime import read_tflite
 from helpers.runtime_litert import KERNELS, open_interpreter, tensor_of
@@ -21,18 +21,23 @@ SIGNATURE = "step"
 BATCH = 256  # windows that run side by side; the rows of a batch do not meet
 
 
-def open_stream(path_or_bytes: str | os.PathLike | bytes, threads: int = 1) -> Stream:
+def open_stream(
+    path_or_bytes: str | os.PathLike | bytes, threads: int = 1, runtime: str = "litert"
+) -> Stream:
     """The network behind a file of one time step: the path of a .tflite file, or its bytes.
 
-    Raises ValueError for a file without a signature "step", or whose inputs and outputs are not
-    one x, states under the same names on both sides, and logits; FileNotFoundError; TypeError.
+    runtime: "litert", "litert-builtin" or "litert-reference", as helpers.runtime.open_model.
+    Raises ValueError for another runtime, a file without a signature "step", or whose inputs and
+    outputs are not one x, states under the same names on both sides, and logits;
+    FileNotFoundError; TypeError.
 
     >>> open_stream(b"not a model")
     Traceback (most recent call last):
     ValueError: the model (11 bytes) is not a .tflite file: bytes 4 to 8 are b'a mo' instead of \
 b'TFL3'; convert the model again
     """
-    return Stream(read_tflite(path_or_bytes), whole("threads", threads))
+    one_of("runtime", runtime, KERNELS)
+    return Stream(read_tflite(path_or_bytes), whole("threads", threads), runtime)
 
 
 def requantize(q: np.ndarray, source: Tensor, target: Tensor) -> np.ndarray:
@@ -57,9 +62,9 @@ class Stream:
     the names that are in both.
     """
 
-    def __init__(self, content: bytes, threads: int = 1):
+    def __init__(self, content: bytes, threads: int = 1, runtime: str = "litert"):
         self.size_bytes = len(content)
-        self._interpreter = open_interpreter(content, KERNELS["litert"], threads)
+        self._interpreter = open_interpreter(content, KERNELS[runtime], threads)
         signatures = self._interpreter.get_signature_list()
         if SIGNATURE not in signatures:
             raise ValueError(
@@ -78,6 +83,7 @@ class Stream:
         self.outputs = {name: tensor_of(f"output {name}", d) for name, d in result.items()}
         self._given = {name: d["index"] for name, d in given.items()}
         self._result = {name: d["index"] for name, d in result.items()}
+        self._rows = 0  # for which the interpreter has memory
         self._lock = threading.Lock()  # from the first step of a batch to its last
 
     def predict(self, windows: np.ndarray, carry: Callable = requantize) -> np.ndarray:
@@ -106,17 +112,37 @@ class Stream:
 
     def _run(self, x: np.ndarray, carry: Callable) -> np.ndarray:
         """x [N, time, features] as the file reads it -> the mean of the logits over time."""
-        self._resize(len(x))
         state = {name: self._zero(name, len(x)) for name in self.states}
         total = np.zeros((len(x), *self.outputs["logits"].shape))
         for t in range(x.shape[1]):
-            after = self._step(x[:, t], state)
+            after = self._step({"x": x[:, t], **state})
             total += self.outputs["logits"].dequantize(after["logits"])
             state = {n: carry(after[n], self.outputs[n], self.inputs[n]) for n in self.states}
         return total / x.shape[1]
 
-    def _step(self, x: np.ndarray, state: dict) -> dict:
-        for name, values in {"x": x, **state}.items():
+    def step(self, given: Mapping) -> dict:
+        """One time step: {name: [N, ...]} of all inputs, as the file reads them -> its outputs.
+
+        A quantized file reads and returns integers. Raises TypeError and ValueError for others.
+        """
+        if given.keys() != self.inputs.keys():
+            raise ValueError(f"the step reads {sorted(self.inputs)}, not {sorted(given)}")
+        values = {name: as_array(name, array) for name, array in given.items()}
+        for name, array in values.items():
+            tensor = self.inputs[name]
+            if array.dtype != tensor.dtype:
+                raise TypeError(f"{name} has dtype {array.dtype}: pass {tensor.dtype}")
+            if array.shape[1:] != tensor.shape or len(array) != len(values["x"]) or not len(array):
+                raise ValueError(f"{name} has shape {array.shape}: expected [N, *{tensor.shape}]")
+        with self._lock:
+            return self._step(values)
+
+    def _step(self, given: Mapping) -> dict:
+        rows = len(given["x"])
+        if rows != self._rows:
+            self._resize(rows)
+            self._rows = rows
+        for name, values in given.items():
             self._interpreter.set_tensor(self._given[name], values)
         self._interpreter.invoke()
         return {name: self._interpreter.get_tensor(i) for name, i in self._result.items()}

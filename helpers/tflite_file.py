@@ -16,6 +16,7 @@ NUMPY = {
     "INT32": "i4",
     "INT64": "i8",
 }
+DAMAGED = "the file is damaged; convert the model again"
 
 
 class StoredTensor(NamedTuple):
@@ -39,11 +40,15 @@ class StoredTensor(NamedTuple):
 
 
 class Operator(NamedTuple):
-    """One operation of a file; an input that an operation may have and lacks is left out."""
+    """One operation of a file; an input that an operation may have and lacks is left out.
+
+    options: its settings by the format's names, such as {"strideH": 2, "padding": 0, ...}.
+    """
 
     name: str
     inputs: list[StoredTensor]
     outputs: list[StoredTensor]
+    options: dict
 
 
 def operators(content: bytes) -> list[Operator]:
@@ -54,15 +59,54 @@ def operators(content: bytes) -> list[Operator]:
     from ai_edge_litert import schema_py_generated as schema
 
     names = named(schema.BuiltinOperator)
-    found = {tensor.index: tensor for tensor in tensors(content)}
+    found = tensors(content)
     model, graph = graph_of(content)
     result = []
-    for operator in graph.operators:
-        code = model.operatorCodes[operator.opcodeIndex]
+    for number, operator in enumerate(graph.operators if graph.operators is not None else ()):
+        try:
+            code = model.operatorCodes[operator.opcodeIndex]
+        except IndexError as error:
+            raise ValueError(f"operator {number} is of no kind: {DAMAGED}") from error
         code = max(code.builtinCode, code.deprecatedBuiltinCode)  # which field depends on its age
-        ends = ([found[i] for i in side if i >= 0] for side in (operator.inputs, operator.outputs))
-        result.append(Operator(names[code], *ends))
+        name = names.get(code, f"operation {code}")
+        ends = [
+            [pick(found, i, f"operator {number}, {name},") for i in side if i >= 0]
+            for side in (
+                operator.inputs if operator.inputs is not None else (),
+                operator.outputs if operator.outputs is not None else (),
+            )
+        ]
+        options = vars(operator.builtinOptions) if operator.builtinOptions is not None else {}
+        result.append(Operator(name, *ends, options))
     return result
+
+
+def pick(found: list[StoredTensor], index: int, who: str) -> StoredTensor:
+    """The tensor with this index; ValueError, with `who` uses it, if there is none."""
+    if not 0 <= index < len(found):
+        raise ValueError(f"{who} uses tensor {index}, and there are {len(found)}: {DAMAGED}")
+    return found[index]
+
+
+def signature(content: bytes) -> tuple[dict[str, StoredTensor], dict[str, StoredTensor]]:
+    """{name: tensor} of a file's inputs and of its outputs; ValueError as operators.
+
+    The names are those of its first signature, else the tensors' own.
+    """
+    found = tensors(content)
+    model, graph = graph_of(content)
+    if model.signatureDefs:
+        first = model.signatureDefs[0]
+        sides = [
+            [(end.name.decode(errors="replace"), end.tensorIndex) for end in side or ()]
+            for side in (first.inputs, first.outputs)
+        ]
+    else:
+        sides = [[(None, i) for i in side] for side in (graph.inputs, graph.outputs)]
+    picked = [[(name, pick(found, i, "the model")) for name, i in side] for side in sides]
+    return tuple(
+        {tensor.name if name is None else name: tensor for name, tensor in side} for side in picked
+    )
 
 
 def tensors(content: bytes) -> list[StoredTensor]:
@@ -73,18 +117,22 @@ def tensors(content: bytes) -> list[StoredTensor]:
     model, graph = graph_of(content)
     result = []
     for i, tensor in enumerate(graph.tensors):
-        kind, shape = (
-            kinds[tensor.type],
-            tuple(map(int, tensor.shape if tensor.shape is not None else ())),
-        )
+        name = (tensor.name or b"").decode(errors="replace")
+        kind = kinds.get(tensor.type, f"type {tensor.type}")
+        shape = tuple(map(int, tensor.shape if tensor.shape is not None else ()))
         scheme, data = tensor.quantization, model.buffers[tensor.buffer].data
         quantized = scheme is not None and scheme.scale is not None
         raw = None if data is None or len(data) == 0 else np.asarray(data, np.uint8)
-        values = None if raw is None else unpacked(raw, kind, shape)
+        try:
+            values = None if raw is None else unpacked(raw, kind, shape)
+        except ValueError as error:
+            raise ValueError(
+                f"tensor {name!r} has {len(raw)} bytes, no {kind} of shape {shape}: {DAMAGED}"
+            ) from error
         result.append(
             StoredTensor(
                 i,
-                tensor.name.decode(),
+                name,
                 kind,
                 shape,
                 np.asarray(scheme.scale if quantized else [], np.float32),

@@ -93,6 +93,48 @@ def test_a_batch_is_its_windows_one_by_one(mode, files):
     assert stream.predict(x[:0]).shape == (0, 7)
 
 
+def test_a_step_is_what_predict_repeats(files):
+    """Also with other kernels, and for another number of rows from step to step."""
+    x = windows(3)
+    for runtime in ("litert", "litert-reference"):
+        stream = open_stream(files["SensorGRU", "int8"], runtime=runtime)
+        given, total = {"h": stream.inputs["h"].quantize(np.zeros((3, 32), np.float32))}, 0
+        for t in range(x.shape[1]):
+            stream.step({name: values[:1] for name, values in given.items()} | first(stream, x))
+            given["x"] = stream.inputs["x"].quantize(x[:, t])
+            found = stream.step(given)
+            total += stream.outputs["logits"].dequantize(found["logits"]).astype(float)
+            given["h"] = requantize(found["h"], stream.outputs["h"], stream.inputs["h"])
+        logits = (total / x.shape[1]).astype(np.float32)
+        np.testing.assert_array_equal(logits, stream.predict(x))
+
+
+def first(stream, x) -> dict:
+    """The first step of the first window."""
+    return {"x": stream.inputs["x"].quantize(x[:1, 0])}
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        (dict(h=None), ValueError, "reads \\['h', 'x'\\]"),
+        (dict(h=np.zeros((1, 32), np.float32)), TypeError, "h has dtype float32: pass int8"),
+        (dict(h=np.zeros((1, 31), np.int8)), ValueError, "h has shape"),
+        (dict(h=np.zeros((2, 32), np.int8)), ValueError, "h has shape"),
+    ],
+)
+def test_other_inputs_of_a_step_are_refused(change, error, words, files):
+    stream = open_stream(files["SensorGRU", "int8"])
+    given = {"h": np.zeros((1, 32), np.int8), "x": np.zeros((1, 6), np.int8)} | change
+    with pytest.raises(error, match=words):
+        stream.step({name: values for name, values in given.items() if values is not None})
+
+
+def test_an_unknown_runtime_is_refused(files):
+    with pytest.raises(ValueError, match="choose one of litert"):
+        open_stream(files["SensorGRU", "int8"], runtime="onnxruntime")
+
+
 def test_threads_share_a_stream(files):
     stream = open_stream(files["SensorGRU", "int8"])
     parts = [windows(20, 30, seed) for seed in range(6)]
