@@ -7,11 +7,11 @@ what happened, and a dead kernel says so within seconds.
 """
 
 import os
+import sys
 import time
 from queue import Empty
 
 import pytest
-import torch
 from nbval.kernel import RunningKernel
 from nbval.plugin import IPyNbCell
 
@@ -20,6 +20,8 @@ from nbval.plugin import IPyNbCell
 # times slower than with threads that sleep.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's threads spin whatever one says
+if "PYTEST_XDIST_WORKER" in os.environ:  # beside another worker, with a core for each
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")  # text bars; a notebook's own bars are widgets
 
 # As in the Makefile, for whoever starts pytest by hand: kernels get this environment's Python, find
@@ -50,13 +52,23 @@ def await_reply(self, msg_id, timeout=None):
 RunningKernel.await_reply = await_reply
 
 
+def pytest_collection_modifyitems(items):
+    """Long pieces first, so that no worker waits long for the other's last one.
+
+    A notebook takes up to two minutes and cannot be shared, a planted break some ten seconds, a
+    file of unit tests mostly less.
+    """
+    items.sort(key=lambda item: (not isinstance(item, IPyNbCell), "_bites.py" not in item.nodeid))
+
+
 def pytest_runtest_setup(item):
     """A cell after a time-out was not tested, so it fails; nbval would expect it to.
 
     A unit test that draws from torch's global generator draws the same in each run.
     """
     if not isinstance(item, IPyNbCell):
-        torch.manual_seed(0)
+        if "torch" in sys.modules:  # a run of notebooks alone does without it
+            sys.modules["torch"].manual_seed(0)
     elif item.parent.timed_out:
         pytest.fail("not run: an earlier cell of this notebook timed out", pytrace=False)
 

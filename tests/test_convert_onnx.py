@@ -54,7 +54,7 @@ def tiny() -> tuple[nn.Module, bytes]:
     return model, to_onnx(model)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", sorted(NETWORKS.keys() - {"TinyCNN", "ResNet8"}))
 def test_a_float_file_computes_what_the_model_does(name):
     model = NETWORKS[name]()
     expected = predict(model, IMAGES)

@@ -39,8 +39,10 @@ def run_suite(
     hidden.mkdir()
     (hidden / "99_slow-checkpoint.ipynb").write_text("not a notebook")
     settings = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")} | environment
+    settings["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # others take seconds to import
     command = [sys.executable, "-m", "pytest", "-n", "0", "-rA", "--color=no", "notebooks"]
-    command += ["-p", "no:cacheprovider", f"--nbval-cell-timeout={limit}"]
+    command += ["-p", "xdist", "-p", "nbval.plugin", "-p", "no:cacheprovider"]
+    command += [f"--nbval-cell-timeout={limit}"]
     done = subprocess.run(
         command, cwd=folder, env=settings, capture_output=True, text=True, timeout=300
     )

@@ -153,7 +153,8 @@ TESTS = {
     "def test_lesson():\n    assert '98_made' in lesson_code.LESSONS\n",
     "test_apart.py": "def test_apart():\n    assert False\n",
 }
-WITHOUT_PLUGINS = "-p no:nbval -p no:hypothesispytest"  # they take seconds to load
+OTHERS = "-p no:hypothesispytest -p no:hydra_pytest -p no:jaxtyping"
+WITHOUT_PLUGINS = f"-p no:nbval {OTHERS}"  # they take seconds to load
 PYPROJECT = '[tool.pytest.ini_options]\naddopts = "{}"\npythonpath = ["tools"]\n'
 
 
@@ -228,7 +229,9 @@ def test_only_the_stages_that_are_wanted_are_asked(shared):
 
 
 def test_notebooks_are_the_last_stage(project):
-    (project / "pyproject.toml").write_text(PYPROJECT.format("--nbval-lax --nbval-current-env"))
+    (project / "pyproject.toml").write_text(
+        PYPROJECT.format(f"--nbval-lax --nbval-current-env {OTHERS}")
+    )
     for test in project.glob("tests/test_*.py"):
         test.unlink()
     wrap = mistake(project, 8, "(x - 100)")

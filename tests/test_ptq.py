@@ -85,7 +85,11 @@ def test_weight_only_takes_a_plan(folded):
 def test_a_quantizer_rounds_as_the_formulas_do(seed, bits):
     x = torch.randn(100, generator=torch.Generator().manual_seed(seed)) + 0.5
     params = quantize.affine_params(x, bits=bits)
-    assert torch.equal(ptq.quantizer(params)(None, None, x), quantize.fake_quantize(x, params))
+    expected, before = quantize.fake_quantize(x, params), x.clone()
+    assert torch.equal(ptq.quantizer(params)(None, None, x), expected)
+    with torch.no_grad():
+        assert torch.equal(ptq.quantizer(params)(None, None, x), expected)
+    assert torch.equal(x, before), "the tensor itself stays as it was"
 
 
 def test_every_stored_tensor_has_few_levels(folded, images):
