@@ -1,7 +1,9 @@
 """The suite goes red when a helper is wrong: proved by breaking one in a copy of the project.
 
 Each entry of BREAKS names a notebook, a helper and the mistake. The copy holds the helpers, one
-notebook and a link to the data, and pytest runs there as `make test` runs it here.
+notebook and a link to the data, and pytest runs there as `make test` runs it here, until a cell is
+red. Where slow cells come before, an entry names the cells that are needed to notice: the copy has
+these alone, and is green where no helper is broken.
 """
 
 import os
@@ -14,6 +16,7 @@ from typing import NamedTuple
 
 import nbformat
 import pytest
+from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,13 +24,18 @@ LIMIT_SECONDS = 900
 
 
 class Break(NamedTuple):
-    """In `helper`, `old` becomes `new`; `notebook` must notice, because of `why`."""
+    """In `helper`, `old` becomes `new`; `notebook` must notice, because of `why`.
+
+    cells: texts, each in one code cell of the notebook; the copy has these cells, the last of which
+    notices. Without texts it has all cells.
+    """
 
     notebook: str
     helper: str
     old: str
     new: str
     why: str
+    cells: tuple[str, ...] = ()
 
 
 BREAKS = [
@@ -58,6 +66,13 @@ BREAKS = [
         "else value).numel() * args[1][0].numel()",
         "else value[0, 0]).numel() * args[1][0].numel()",
         "every output map costs MACs, not only the first",
+        cells=(
+            "import ipywidgets",
+            'resnet = models.load("ResNet8")',
+            "def conv_cost(",
+            "cost = {name: conv_cost(",
+            "costs.layer_costs(resnet",
+        ),
     ),
     Break(
         "13_cnn_training",
@@ -79,6 +94,14 @@ BREAKS = [
         "nesterov=True",
         "nesterov=False",
         "the helper trains as the loop in the lesson does",
+        cells=(
+            "import ipywidgets",
+            "fit_set, validation, test =",
+            "def one_cycle(",
+            "def train_by_hand(",
+            "by_helper = models.build",
+            "helper and loop train differently",
+        ),
     ),
     Break(
         "17_motion_and_people",
@@ -128,6 +151,12 @@ BREAKS = [
         "torch.where(lost, 0, g.sign())",
         "torch.where(lost, 0, g.sign().abs())",
         "a negative factor turns the signs of its filter's integers",
+        cells=(
+            "import ipywidgets",
+            "eight = models.load(",
+            "def integer_weights(",
+            "ready = qat.fold(eight)",
+        ),
     ),
     Break(
         "31_pruning_weights",
@@ -135,6 +164,11 @@ BREAKS = [
         "* left**3",
         "* left**2",
         "the share of zeros follows a cubic",
+        cells=(
+            "import ipywidgets",
+            "return final * (1 - (1 - min(",
+            "prune.gradual_sparsity(30",
+        ),
     ),
     Break(
         "32_pruning_structures",
@@ -142,6 +176,14 @@ BREAKS = [
         "weight = torch.stack(rows)",
         "weight = torch.stack(rows[::-1])",
         "filters that stay keep their order",
+        cells=(
+            "import ipywidgets",
+            'resnet = models.load("ResNet8")',
+            "return w[keep], norm",
+            "def shrink(",
+            "helper = remove_filters(",
+            "assert equal(ours, helper)",
+        ),
     ),
     Break(
         "33_distillation",
@@ -149,6 +191,13 @@ BREAKS = [
         "alpha * T**2 * soft",
         "alpha * T * soft",
         "softening makes gradients smaller by T squared",
+        cells=(
+            "import ipywidgets",
+            "log_q, log_p =",
+            "def mixed_loss(",
+            "kerass =",
+            "theirs = soft_target_loss(",
+        ),
     ),
     Break(
         "35_deep_compression",
@@ -170,6 +219,15 @@ BREAKS = [
         "torch.sigmoid(self.log_alpha - self.shift)",
         "torch.sigmoid(self.log_alpha + self.shift)",
         "an open gate is one whose stretched value is above 0",
+        cells=(
+            "import ipywidgets",
+            "BETA, GAMMA, ZETA =",
+            "u = torch.rand(200_000, generator",
+            "def open_probability(",
+            "frequency =",
+            "log_alpha.requires_grad_()",
+            "layer = L0Gate(5",
+        ),
     ),
     Break(
         "37_sparse_files_and_speed",
@@ -177,6 +235,14 @@ BREAKS = [
         "order[:, :, m - n :]",
         "order[:, :, : m - n]",
         "2:4 keeps the largest two of four",
+        cells=(
+            "import ipywidgets",
+            'lenet = models.load("LeNet300")',
+            "def block_mask(",
+            "PATTERNS = {",
+            "def kept(",
+            "blocks keep more, shuffled",
+        ),
     ),
     Break(
         "38_the_order_of_the_steps",
@@ -205,6 +271,35 @@ BREAKS = [
         "        del part.metadata_props[:]\n",
         "        pass\n",
         "a file holds no notes on the machine that made it",
+        cells=(
+            "import ipywidgets",
+            'resnet = models.load("ResNet8")',
+            "def exported(",
+            "proto = exported(resnet",
+            "def weight_bytes(",
+        ),
+    ),
+    Break(
+        "43_integer_only_inference",
+        "integer_ops.py",
+        "int(x.zero_points[0]) if outside is None else outside",
+        "0 if outside is None else outside",
+        "outside the image stands 0.0, whose integer is the zero point",
+        cells=(
+            "import ipywidgets",
+            "NAMES = (",
+            "def folded_bias(",
+            "def sums(",
+            "return np.rint(fraction * 2**31)",
+            "def high_multiply(",
+            "half = (1 << n) >> 1",
+            "def times(a, factor)",
+            "def factors(",
+            "def opened(",
+            "litert = all_tensors(",
+            "def finished(",
+            "def differing(",
+        ),
     ),
     Break(
         "49_harder_conversions",
@@ -229,6 +324,22 @@ def copy_project(root: Path, notebook: str, target: Path) -> Path:
     return target
 
 
+def shortened(change: Break, root: Path) -> NotebookNode:
+    """The notebook with the cells that `change` names, in the notebook's order."""
+    notebook = nbformat.read(root / "notebooks" / f"{change.notebook}.ipynb", as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    for text in change.cells:
+        times = sum(text in cell.source for cell in code)
+        if times != 1:
+            raise LookupError(
+                f"{change.notebook} has {times} code cells with {text!r}, not one: bring BREAKS in "
+                "tests/test_regression_bites.py up to date"
+            )
+    if change.cells:
+        notebook.cells = [c for c in code if any(text in c.source for text in change.cells)]
+    return notebook
+
+
 def apply(change: Break, project: Path) -> None:
     """Break the copy's helper; a text that is not there exactly once is an error of the table."""
     path = project / "helpers" / change.helper
@@ -244,13 +355,15 @@ def apply(change: Break, project: Path) -> None:
     path.write_text(broken, encoding="utf-8")
 
 
-def run_notebook(project: Path, notebook: str) -> subprocess.CompletedProcess:
-    """pytest on one notebook of the copy; the copy's helpers come before the installed ones."""
+def run_notebooks(project: Path, *notebooks: str) -> subprocess.CompletedProcess:
+    """pytest on notebooks of the copy; the copy's helpers come before the installed ones."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
     environment["PYTHONPATH"] = str(project)
     environment["PYTHONDONTWRITEBYTECODE"] = "1"
+    environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # others take seconds to import
     command = [sys.executable, "-m", "pytest", "-n", "0", "-x", "-q", "--color=no"]
-    command += ["-p", "no:cacheprovider", f"notebooks/{notebook}.ipynb"]
+    command += ["-p", "xdist", "-p", "nbval.plugin", "-p", "no:cacheprovider"]
+    command += [f"notebooks/{notebook}.ipynb" for notebook in notebooks]
     return subprocess.run(
         command,
         cwd=project,
@@ -261,9 +374,9 @@ def run_notebook(project: Path, notebook: str) -> subprocess.CompletedProcess:
     )
 
 
-def assert_green(result: subprocess.CompletedProcess) -> None:
+def assert_green(result: subprocess.CompletedProcess, cells: int) -> None:
     assert result.returncode == 0, f"red without a mistake:\n{result.stdout}\n{result.stderr}"
-    assert re.search(r"[1-9]\d* passed", result.stdout), f"nothing was tested:\n{result.stdout}"
+    assert re.search(rf"\b{cells} passed", result.stdout), f"not all was tested:\n{result.stdout}"
 
 
 def assert_red(result: subprocess.CompletedProcess, change: Break) -> None:
@@ -274,18 +387,25 @@ def assert_red(result: subprocess.CompletedProcess, change: Break) -> None:
     assert noticed, f"{story} stopped the notebook before it could notice:\n{result.stdout}"
 
 
-def test_the_copy_is_green_without_a_mistake(tmp_path):
-    """Once: the copy itself is sound. The other lessons are green in the suite beside this."""
-    assert_green(
-        run_notebook(copy_project(ROOT, "00_start_here", tmp_path / "sound"), "00_start_here")
-    )
+def test_the_shortened_copies_are_green_without_a_mistake(tmp_path):
+    """So it is the mistake that turns them red. The whole lessons are green in the suite itself."""
+    short = [change for change in BREAKS if change.cells]
+    project, cells = copy_project(ROOT, short[0].notebook, tmp_path / "sound"), 0
+    for change in short:
+        notebook = shortened(change, ROOT)
+        nbformat.write(notebook, project / "notebooks" / f"{change.notebook}-{change.helper}.ipynb")
+        cells += len(notebook.cells)
+    names = [f"{change.notebook}-{change.helper}" for change in short]
+    assert_green(run_notebooks(project, *names), cells)
 
 
-@pytest.mark.parametrize("change", BREAKS, ids=lambda c: f"{c.notebook}-{c.helper}")
+# "::" in a test's name: xdist's loadscope then gives each break to the next worker that is free.
+@pytest.mark.parametrize("change", BREAKS, ids=lambda c: f"{c.notebook}::{c.helper}")
 def test_a_broken_helper_turns_the_suite_red(change, tmp_path):
     project = copy_project(ROOT, change.notebook, tmp_path / "broken")
+    nbformat.write(shortened(change, ROOT), project / "notebooks" / f"{change.notebook}.ipynb")
     apply(change, project)
-    assert_red(run_notebook(project, change.notebook), change)
+    assert_red(run_notebooks(project, change.notebook), change)
 
 
 # --- the machinery itself, on a notebook made here -------------------------------------------
@@ -320,13 +440,13 @@ def made(tmp_path):
 
 def test_green_unbroken_and_red_broken(made, tmp_path):
     project = copy_project(made, "98_made", tmp_path / "copy")
-    assert_green(run_notebook(project, "98_made"))
+    assert_green(run_notebooks(project, "98_made"), 3)
     apply(ROUND_TO_FLOOR, project)
-    broken = run_notebook(project, "98_made")
+    broken = run_notebooks(project, "98_made")
     assert_red(broken, ROUND_TO_FLOOR)
     assert "Cell outputs differ" in broken.stdout, "a compared cell noticed it"
     with pytest.raises(AssertionError, match="red without a mistake"):
-        assert_green(broken)
+        assert_green(broken, 3)
     assert "round" in (made / "helpers" / "made.py").read_text(encoding="utf-8"), "only the copy"
 
 
@@ -335,7 +455,7 @@ def test_a_mistake_that_nobody_notices_is_reported(made, tmp_path):
     harmless = ROUND_TO_FLOOR._replace(new="round(1.0 * x / scale)")
     apply(harmless, project)
     with pytest.raises(AssertionError, match="was not noticed"):
-        assert_red(run_notebook(project, "98_made"), harmless)
+        assert_red(run_notebooks(project, "98_made"), harmless)
 
 
 def test_a_crash_is_not_taken_for_a_proof(made, tmp_path):
@@ -343,7 +463,30 @@ def test_a_crash_is_not_taken_for_a_proof(made, tmp_path):
     crash = ROUND_TO_FLOOR._replace(old="def quantize", new="def other")
     apply(crash, project)
     with pytest.raises(AssertionError, match="stopped the notebook before"):
-        assert_red(run_notebook(project, "98_made"), crash)
+        assert_red(run_notebooks(project, "98_made"), crash)
+
+
+def test_a_shortened_copy_has_the_named_cells(made, tmp_path):
+    project = copy_project(made, "98_made", tmp_path / "copy")
+    short = ROUND_TO_FLOOR._replace(cells=("import", "print("))
+    kept = shortened(short, made)
+    assert [cell.execution_count for cell in kept.cells] == [1, 3]
+    nbformat.write(kept, project / "notebooks" / "98_made.ipynb")
+    assert_green(run_notebooks(project, "98_made"), 2)
+    apply(short, project)
+    assert_red(run_notebooks(project, "98_made"), short)
+    assert len(shortened(ROUND_TO_FLOOR, made).cells) == 3
+    for text in ("gone", "quantize"):
+        with pytest.raises(LookupError, match="code cells with .*, not one"):
+            shortened(short._replace(cells=("import", text)), made)
+
+
+def test_a_shortened_copy_that_lacks_a_cell_proves_nothing(made, tmp_path):
+    project = copy_project(made, "98_made", tmp_path / "copy")
+    short = ROUND_TO_FLOOR._replace(cells=("print(",))
+    nbformat.write(shortened(short, made), project / "notebooks" / "98_made.ipynb")
+    with pytest.raises(AssertionError, match="stopped the notebook before"):
+        assert_red(run_notebooks(project, "98_made"), short)
 
 
 @pytest.mark.parametrize(
