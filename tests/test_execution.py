@@ -212,3 +212,18 @@ def test_the_readme_shows_the_picture_that_the_first_lesson_stores():
     picture = execute_notebooks.readme_picture(notebook)
     assert picture == (ROOT / "docs" / "00_start_here.png").read_bytes()
     assert "(docs/00_start_here.png)" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_readme_shows_the_table_that_lesson_44_stores():
+    notebook = nbformat.read(ROOT / "notebooks" / "44_on_device_inference.ipynb", as_version=4)
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = execute_notebooks.readme_table(notebook)
+    assert table.count("|") > 40 and table in text
+    assert execute_notebooks.with_headline(text, table) == text
+    other = execute_notebooks.with_headline(text, "| another |")
+    assert table not in other and "| another |" in other and len(other) < len(text)
+
+
+def test_a_readme_without_marks_is_refused():
+    with pytest.raises(ValueError, match="put them back"):
+        execute_notebooks.with_headline("no marks", "| a |")

@@ -21,6 +21,7 @@ NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 CELL_TIMEOUT = 600
 WIDGET = "application/vnd.jupyter.widget-view+json"
 WIDGET_NOTE = "Interactive: run this cell in JupyterLab to get its controls."
+HEADLINE = "<!-- headline: lesson 44 writes it -->", "<!-- end of the headline -->"
 BAR = re.compile(r"\d+%\||\d+it \[|\dit/s\]|s/it\]")
 
 
@@ -106,6 +107,12 @@ def execute(path: Path, timeout: float = CELL_TIMEOUT) -> None:
         target = path.parent.parent / "docs" / f"{path.stem}.png"
         target.parent.mkdir(exist_ok=True)
         target.write_bytes(picture)
+    table, readme = readme_table(notebook), path.parent.parent / "README.md"
+    if table:
+        text = with_headline(readme.read_text(encoding="utf-8"), table)
+        partial = readme.with_name(readme.name + ".partial")
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, readme)
 
 
 def readme_picture(notebook: nbformat.NotebookNode) -> bytes | None:
@@ -116,6 +123,24 @@ def readme_picture(notebook: nbformat.NotebookNode) -> bytes | None:
                 if "image/png" in output.get("data", {}):
                     return base64.b64decode(output.data["image/png"])
     return None
+
+
+def readme_table(notebook: nbformat.NotebookNode) -> str | None:
+    """The Markdown that the cell with the tag "readme-table" shows: the README shows it, too."""
+    for cell in notebook.cells:
+        if "readme-table" in cell.metadata.get("tags", []):
+            for output in cell.outputs:
+                if "text/markdown" in output.get("data", {}):
+                    return output["data"]["text/markdown"]
+    return None
+
+
+def with_headline(text: str, table: str) -> str:
+    """The README's text with this table between its two marks; ValueError without marks."""
+    begin, end = text.find(HEADLINE[0]), text.find(HEADLINE[1])
+    if not 0 <= begin < end:
+        raise ValueError(f"README.md lacks {HEADLINE[0]!r} before {HEADLINE[1]!r}: put them back")
+    return f"{text[: begin + len(HEADLINE[0])]}\n\n{table.strip()}\n\n{text[end:]}"
 
 
 def main(numbers: list[str]) -> int:
