@@ -259,6 +259,22 @@ BREAKS = [
         "a bias costs four bytes",
     ),
     Break(
+        "40_measuring_on_a_device",
+        "deployed.py",
+        "return (q.astype(np.float32) - self.zero_point) * np.float32(self.scale)",
+        "return q.astype(np.float32) * np.float32(self.scale)",
+        "an output's integers are counted from its zero point",
+        cells=(
+            "# imports",
+            "files = {kind: to_tflite",
+            "np.maximum(0, 1 - leads / step)",
+            "def lead(z)",
+            "z, y = logits",
+            "def before_rounding",
+            "exact = before_rounding",
+        ),
+    ),
+    Break(
         "41_tflite_conversion",
         "convert_tflite.py",
         "images.flat[images.argmax()] = 255",
@@ -299,6 +315,20 @@ BREAKS = [
             "litert = all_tensors(",
             "def finished(",
             "def differing(",
+        ),
+    ),
+    Break(
+        "44_on_device_inference",
+        "timing.py",
+        "_ratio(means[name], means[first], ",
+        "_ratio(means[first], means[name], ",
+        "a ratio above 1 is slower than the first",
+        cells=(
+            "# imports",
+            "def stack(side",
+            "def int8_over_float",
+            "by_shape = {name",
+            "few, many =",
         ),
     ),
     Break(
