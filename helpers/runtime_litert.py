@@ -12,6 +12,7 @@ KERNELS = {
     "litert-builtin": "BUILTIN_WITHOUT_DEFAULT_DELEGATES",
     "litert-reference": "BUILTIN_REF",
 }
+PRODUCTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "MUL", "TRANSPOSE_CONV")
 
 
 class LiteRTModel(DeployedModel):
@@ -51,6 +52,7 @@ def open_interpreter(content: bytes, kernels: str, threads: int):
                 num_threads=threads,
                 experimental_op_resolver_type=OpResolverType[kernels],
             )
+            check_scales(interpreter)
             interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
             raise ValueError(
@@ -58,6 +60,40 @@ def open_interpreter(content: bytes, kernels: str, threads: int):
                 f"operations that LiteRT does not have; convert it again ({error})"
             ) from error
     return interpreter
+
+
+def check_scales(interpreter) -> None:
+    """ValueError for scales with which LiteRT's kernels would end the process.
+
+    They do not expect an operator in which one step of an input moves the output by 256 steps or
+    more, nor a scale that is no positive number. A tensor that hardly varied while the
+    converter watched it may get such a scale.
+    """
+    tensors = {d["index"]: d for d in interpreter.get_tensor_details()}
+    for operator in interpreter._get_ops_details():
+        name, ends = operator["op_name"], [*operator["inputs"], *operator["outputs"][:1]]
+        *inputs, output = [tensors[i] for i in ends if i in tensors]
+        given = [scales_of(tensor) for tensor in inputs if len(scales_of(tensor))]
+        made = scales_of(output)
+        for scales, least in (*((s, 0.0) for s in given), (made, np.finfo(np.float32).tiny)):
+            if not np.all((scales >= least) & np.isfinite(scales)):
+                raise ValueError(f"{name} has a scale of {scales.min()}: expected above 0")
+        if not given or not len(made):
+            continue
+        if name in PRODUCTS:
+            given = [given[0].astype(float) * (given[1] if len(given) > 1 else 1.0)]
+        steps = max(float((scales / made.astype(float)).max()) for scales in given)
+        if not steps < 256:
+            raise ValueError(
+                f"one step of {name}'s input is {steps:.3g} steps of its output "
+                f"({output['name']!r}): it hardly varied while the converter watched it"
+            )
+
+
+def scales_of(tensor: dict) -> np.ndarray:
+    """The scales of an integer tensor that a kernel may rescale; empty for others."""
+    small = tensor["dtype"] in (np.int8, np.uint8, np.int16)
+    return tensor["quantization_parameters"]["scales"] if small else np.empty(0, np.float32)
 
 
 def tensor_of(which: str, details: dict, rank: int | None = None) -> Tensor:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from ai_edge_litert.interpreter import Interpreter
+from ai_edge_litert.tools import flatbuffer_utils
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_twins import randomized
@@ -19,6 +20,7 @@ from helpers.deployed import as_array
 from helpers.models import build
 from helpers.quiet import quiet_converter
 from helpers.runtime import RUNTIMES, open_model
+from helpers.tflite_file import graph_of, operators
 from helpers.twins import import_keras
 
 TFLITE = [
@@ -353,3 +355,51 @@ def test_a_device_needs_neither_torch_nor_tensorflow(files, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
+
+
+STRETCH = """
+import sys
+import numpy as np
+from ai_edge_litert.tools import flatbuffer_utils
+from helpers.runtime import open_model
+from helpers.tflite_file import graph_of, operators
+
+content = open(sys.argv[1], "rb").read()
+outputs = [o.outputs[0].index for o in operators(content) if len(o.outputs[0].scales)]
+rng, opened = np.random.default_rng(0), 0
+for _ in range(150):
+    model, graph = graph_of(content)
+    for i in rng.choice(outputs, rng.integers(1, 4), replace=False):
+        q = graph.tensors[i].quantization
+        odd = rng.choice([0.0, -1.0, np.nan, np.inf, 1e-40, 1e38])
+        scale = q.scale * 2.0 ** rng.uniform(-45, 45) if rng.random() < 0.8 else [odd]
+        q.scale = np.array(scale, np.float32)
+    changed = bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    for runtime in sys.argv[2:]:
+        try:
+            open_model(changed, runtime).predict(np.zeros((1, 28, 28), np.uint8))
+            opened += 1
+        except ValueError:
+            pass
+print(opened)
+"""
+
+
+def test_scales_of_any_size_are_an_error_and_not_a_crash(images, tmp_path):
+    path = tmp_path / "model.tflite"
+    path.write_bytes(to_tflite(randomized(build("ResNet8")), "int8", images))
+    command = [sys.executable, "-c", STRETCH, str(path), *TFLITE]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, f"ended by signal {-done.returncode}"
+    assert 5 < int(done.stdout) < 150 * len(TFLITE) - 100  # some of each kind
+
+
+def test_a_tensor_that_hardly_varied_is_named(images):
+    content = to_tflite(randomized(build("ResNet8")), "int8", images)
+    sums = [o.outputs[0] for o in operators(content) if o.name == "ADD"]
+    model, graph = graph_of(content)
+    graph.tensors[sums[0].index].quantization.scale = np.float32(sums[0].scales * 1e-9)
+    content = bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    words = r"step of ADD's input is .* steps of its output .*: it hardly varied while"
+    with pytest.raises(ValueError, match=words):
+        open_model(content)
