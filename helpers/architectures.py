@@ -159,6 +159,23 @@ class ResNet8(nn.Sequential):
         )
 
 
+class ResNet7(nn.Sequential):
+    """ResNet8 for less time: most of its weights see 7x7 and 4x4 maps, one convolution 14x14."""
+
+    def __init__(self):
+        super().__init__(
+            *conv_bn(1, 16, stride=2),
+            nn.ReLU(),
+            *conv_bn(16, 16),
+            nn.ReLU(),
+            ResidualBlock(16, 32, stride=2),
+            ResidualBlock(32, 48, stride=2),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(48, 10),
+        )
+
+
 class WideResNet(nn.Sequential):
     """The teacher: ResNet8's blocks, twice as wide at each size (Zagoruyko and Komodakis 2016).
 

@@ -11,6 +11,7 @@ from torch import nn
 from helpers.architectures import (
     LeNet5,
     LeNet300,
+    ResNet7,
     ResNet8,
     SearchedCNN,
     SensorGRU,
@@ -27,7 +28,7 @@ from helpers.qat import insert_quantizers
 
 CLASSES = (LeNet300, LeNet5, TinyCNN, ResNet8, WideResNet, SensorGRU, SensorLSTM)
 NAMES = tuple(model.__name__ for model in CLASSES)
-FOUND = {"SearchedCNN": SearchedCNN}  # by the search of lesson 39
+FOUND = {"SearchedCNN": SearchedCNN, "ResNet7": ResNet7}  # by lesson 39's search, and by hand
 QUANTIZED = (  # ResNet8 with quantizers, trained further
     *(f"ResNet8_{bits}bit" for bits in (8, 4, 3, 2)),
     *(f"ResNet8_{bits}bit_{run}" for bits in (4, 2) for run in ("lsq", "seed7", "lsq_seed7")),
@@ -51,7 +52,7 @@ SHIPPED = (
 )
 COMPRESSED = (  # files of codec.py
     *(f"LeNet300_{run}" for run in ("deep", "deeper", "dense")),
-    *("LeNet5_deep", "ResNet8_deep"),
+    *("LeNet5_deep", "ResNet8_deep", "ResNet7_deep"),
 )
 SAID_OF_ALL = {"name": str, "recipe": dict | str, "data": str, "parameters": int, "sha256": str}
 SAID_OF_TRAINED = {

@@ -265,6 +265,26 @@ def test_a_student_is_trained_on_the_answers_of_its_teacher(models_folder, monke
     assert any(not torch.equal(states[1][key], value) for key, value in states[0].items())
 
 
+def test_copies_are_mirrored_and_shifted_and_the_teacher_answers_to_them(monkeypatch, some):
+    images, labels = some[0][:20], some[1][:20]
+    sets = zoo.with_copies(images, labels, 2)
+    assert np.array_equal(sets[0][0], images) and len(sets) == 3
+    assert not np.array_equal(sets[1][0], sets[2][0])
+    for moved, same in sets[1:]:
+        assert moved.dtype == np.uint8 and np.array_equal(same, labels)
+        for image, copy in zip(images, moved, strict=True):
+            places = [np.pad(side, 2) for side in (image, image[:, ::-1])]
+            shifts = [p[r : r + 28, c : c + 28] for p in places for r in range(5) for c in range(5)]
+            assert any(np.array_equal(copy, shift) for shift in shifts)
+    monkeypatch.setattr(zoo, "load", models.build)
+    recipe = dict(teacher="WideResNet", T=4.0, alpha=0.9, copies=2)
+    shown, rows, loss = zoo.taught(recipe, images, labels)
+    answers = train.predict(models.build("WideResNet"), shown)
+    assert np.array_equal(shown, np.concatenate([part for part, _ in sets])) and "loss" in loss
+    np.testing.assert_allclose(rows[:, :10], answers, rtol=1e-5, atol=1e-5)
+    assert np.array_equal(rows[:, 10], np.tile(labels, 3))
+
+
 @pytest.mark.parametrize("keep", [None, {"3.body.0": 17}, {"3.body.0": 0}, {"nowhere": 1}, [8]])
 def test_a_card_that_does_not_say_which_filters_stay(models_folder, monkeypatch, keep):
     monkeypatch.setattr(zoo, "load", models.build)
