@@ -159,9 +159,7 @@ COMPRESSED: dict[str, dict] = {
     | dict(model="ResNet8", sparsity=0.9, bits=4, epochs=20, augment=flip_and_shift)
     | dict(then=[UNCHANGED_IMAGES])
     | TAUGHT,
-    "ResNet7_deep": DEEP
-    | dict(model="ResNet7", sparsity=0.5, bits=5, epochs=10, lr=0.1)
-    | TAUGHT,
+    "ResNet7_deep": DEEP | dict(model="ResNet7", sparsity=0.5, bits=5, epochs=10, lr=0.1) | TAUGHT,
 }
 
 
