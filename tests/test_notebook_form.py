@@ -4,6 +4,7 @@ A rule is a function `(notebook, path) -> list of findings`. The second half of 
 notebook that breaks none and breaks it once for each rule.
 """
 
+import ast
 import copy
 import json
 import re
@@ -240,6 +241,37 @@ def has_an_interactive_cell(notebook, path):
     return [] if calls else ["no interactive cell"]
 
 
+def interact_arguments(source: str) -> list[ast.expr]:
+    """What the calls of interact in a cell are given by name."""
+    if "interact(" not in source:
+        return []
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    calls = [call for call in calls if ast.unparse(call.func).endswith("interact")]
+    return [keyword.value for call in calls for keyword in call.keywords]
+
+
+def is_a_list(value: ast.expr) -> bool:
+    made = isinstance(value, ast.Call) and ast.unparse(value.func) in ("list", "sorted", "tuple")
+    return made or isinstance(value, ast.List | ast.Dict)
+
+
+def is_moved_by_arrows(notebook, path):
+    """An arrow key leaves a dropdown for the next cell, and its value stays: sliders take arrows.
+
+    A picture is drawn when a slider is let go, or a slow one lags behind the hand.
+    """
+    found = []
+    for number, cell in enumerate(code_cells(notebook), 1):
+        if any(map(is_a_list, interact_arguments(cell.source))):
+            found.append(f"code cell {number}: a list in interact is a dropdown, take a slider")
+        if re.search(r"\b(Dropdown|Select|RadioButtons|ToggleButtons)\(", cell.source):
+            found.append(f"code cell {number}: take a SelectionSlider for a choice")
+        sliders = len(re.findall(r"\b\w*Slider\b", cell.source))
+        if cell.source.count("continuous_update=False") < min(sliders, 1):
+            found.append(f"code cell {number}: a slider without continuous_update=False")
+    return found
+
+
 def stores_a_figure(notebook, path):
     figure = any("image/png" in o.get("data", {}) for _, o in outputs(notebook))
     return [] if figure else ["no stored figure: the page must teach without a kernel"]
@@ -332,6 +364,15 @@ def belongs_to_a_lesson(notebook, path):
     ]
 
 
+def opens_with_its_lessons_title(notebook, path):
+    lesson = path.parent.parent / path.name
+    if not lesson.is_file():
+        return []  # belongs_to_a_lesson says so
+    lesson = load(lesson).cells[0].source.splitlines()[0]
+    title, first = lesson.replace("#", "# Solutions to", 1), notebook.cells[0].source
+    return [] if first.split("\n")[0] == title else [f"the first line is not {title!r}"]
+
+
 def is_accepted(notebook, path):
     found = []
     for number, cell in enumerate(code_cells(notebook), 1):
@@ -364,6 +405,7 @@ LESSON: list[Rule] = [
     compares_outputs,
     asserts_its_claims,
     has_an_interactive_cell,
+    is_moved_by_arrows,
     stores_a_figure,
     asks_to_predict,
     has_no_filler,
@@ -372,7 +414,7 @@ LESSON: list[Rule] = [
     has_checked_exercises,
     has_its_solutions,
 ]
-SOLUTION: list[Rule] = [belongs_to_a_lesson, is_accepted]
+SOLUTION: list[Rule] = [belongs_to_a_lesson, opens_with_its_lessons_title, is_accepted]
 
 
 def findings(notebook: Notebook, path: Path) -> list[str]:
@@ -442,7 +484,7 @@ def lesson(tmp_path):
     cells.append(new_markdown_cell("## Recap\n\nDone.\n\n## References\n\nA paper, 2018."))
     notebook, path = numbered(cells), tmp_path / "21_steps.ipynb"
     save(notebook, path)
-    solved = [new_markdown_cell("# 21 · Steps: solutions")]
+    solved = [new_markdown_cell("# Solutions to 21 · Steps")]
     for number in ("21.1", "21.2"):
         solved.append(new_code_cell(f'check("{number}", 1)', outputs=[printed("correct\n")]))
     (tmp_path / "solutions").mkdir()
@@ -529,6 +571,9 @@ LESSON_MUTATIONS = [
     ("compared empty", lambda n: code(n).update(outputs=[]), "4 compared cells"),
     ("assert", replace("assert ", "print() or "), "asserts nothing"),
     ("interactive", replace("interact(draw", "draw(draw"), "no interactive cell"),
+    ("dropdown", replace("bits=(2, 8)", "bits=Dropdown(options=bits)"), "SelectionSlider"),
+    ("list", replace("bits=(2, 8)", "bits=[2, 8]"), "a list in interact is a dropdown"),
+    ("lag", replace("bits=(2, 8)", "bits=IntSlider(2)"), "a slider without"),
     ("figure", lambda n: code(n, 9).update(outputs=[]), "no stored figure"),
     ("predict", replace("Predict", "Guess"), "never asked to predict"),
     ("filler", add_prose("It is Simply a robust step."), "filler words: robust, simply"),
@@ -588,6 +633,7 @@ def test_missing_solutions_are_found(lesson):
         (lambda n: code(n).outputs[0].update(text="not yet: x"), "did not answer 'correct'"),
         (lambda n: code(n).update(outputs=[]), "did not answer 'correct'"),
         (lambda n: code(n).update(execution_count=None), "execution counts"),
+        (replace("# Solutions to", "# Answers to"), "the first line is not '# Solutions to 21 ·"),
     ],
 )
 def test_each_solution_rule_bites(lesson, mutate, finding):
