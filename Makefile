@@ -1,6 +1,7 @@
 # The workbook's commands. Each one makes .venv first, where it is missing or out of date.
 PY := .venv/bin/python
 NOTEBOOK := notebooks/00_start_here.ipynb
+OUT := class
 CODE := helpers tools tests notebooks conftest.py
 ROOT_FLAG := $(shell [ "$$(id -u)" != 0 ] || echo --allow-root)
 
@@ -12,7 +13,7 @@ export KERAS_BACKEND := tensorflow
 unexport JUPYTER_PATH MPLBACKEND PYTHONHOME PYTHONOPTIMIZE PYTHONPATH PYTHONWARNINGS
 
 help: ## list the commands (this)
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
 
 lab: environment ## open JupyterLab on 00_start_here (LAB_FLAGS="--no-browser --port 8899")
 	$(PY) -m jupyterlab --ServerApp.root_dir=. $(ROOT_FLAG) $(LAB_FLAGS) $(NOTEBOOK)
@@ -22,6 +23,18 @@ test: everything ## run the unit tests and every notebook (TEST_FLAGS="-k 21" fo
 
 notebooks: everything ## run the lessons and store their outputs (NB=21 for one, NB="21 22" for two)
 	$(PY) tools/execute_notebooks.py $(NB)
+
+site: pages ## build the course as a static site in site/, from the stored outputs
+	$(PY) tools/build_site.py
+
+test-browser: pages ## what `make test` leaves out: the site in Chromium, attacks on the grader
+	$(PY) -m pytest -m extra -rs tests
+
+handout: environment ## lessons for a class, without outputs (NB="12 21" or NB=2 for a part, OUT=folder)
+	$(PY) tools/handout.py $(NB) --out $(OUT)
+
+grade: environment ## mark submissions outside of their own code (NB=21 SUBMISSIONS=folder OUT=grades)
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) tools/grade.py $(NB) $(SUBMISSIONS) --out $(OUT)
 
 mutants: environment ## break helpers at random, see which tests notice (MUTANTS="--help" says more)
 	$(PY) tools/mutants.py $(MUTANTS)
@@ -52,4 +65,8 @@ environment:
 everything: # the optional packages as well
 	@sh setup.sh all
 
-.PHONY: help lab test notebooks mutants zoo lint format lock clean environment everything
+pages: # and those of the site
+	@sh setup.sh pages
+
+.PHONY: help lab test notebooks site test-browser handout grade mutants zoo lint format lock clean \
+	environment everything pages

@@ -1,9 +1,10 @@
 #!/bin/sh
 # Makes .venv complete, or says in one line why it cannot. `make` calls this before every target.
 #
-# usage: sh setup.sh [tools|all]
+# usage: sh setup.sh [tools|all|pages]
 #   tools  stop when the environment holds uv, install nothing else
 #   all    with the optional packages, which the suite and the stored pages use
+#   pages  with those of the site and of the tests in a browser, too
 #
 # PYTHON=...             the interpreter to build .venv with (else the first that fits of those below)
 # UV_TORCH_BACKEND=cpu   is passed on to uv: the small builds of PyTorch, without CUDA
@@ -28,10 +29,15 @@ fits() { # is this interpreter one that every package has a wheel for?
 wanted=$(pwd -P; cksum pyproject.toml requirements.txt) || fail "pyproject.toml or requirements.txt is missing"
 whole="$wanted
 with the optional packages"
+pages="$wanted
+with all packages"
 found=$(cat $stamp 2>/dev/null)
 if [ "$target" != tools ] && fits $venv/bin/python; then
-    [ "$found" != "$whole" ] || exit 0
-    [ "$found" != "$wanted" ] || [ "$target" = all ] || exit 0
+    case $found in
+    "$pages") exit 0 ;;
+    "$whole") [ "$target" = pages ] || exit 0 ;;
+    "$wanted") [ "$target" = pages ] || [ "$target" = all ] || exit 0 ;;
+    esac
 fi
 
 for place in . $venv; do
@@ -72,6 +78,7 @@ fi
 
 project=.
 [ "$target" != all ] || { project=".[litert-torch]" wanted=$whole; }
+[ "$target" != pages ] || { project=".[litert-torch,pages]" wanted=$pages; }
 echo "setup: installing the packages into $venv (several GB; with UV_TORCH_BACKEND=cpu fewer)"
 install() { # compiled once here, or every kernel that imports TensorFlow compiles it again
     $venv/bin/python -m uv pip install --compile-bytecode --python $venv/bin/python -e "$project" -c requirements.txt

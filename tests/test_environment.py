@@ -58,7 +58,8 @@ def test_conda_has_the_same_python_and_no_list_of_its_own():
     conda = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     assert (conda["name"], conda["channels"]) == ("edge-workbook", ["conda-forge"])
     python, pip, packages = conda["dependencies"]
-    assert SpecifierSet(python.removeprefix("python")) == SpecifierSet(PROJECT["requires-python"])
+    version = re.fullmatch(r"python=(\d+\.\d+)", python)  # repo2docker reads nothing else
+    assert SpecifierSet(PROJECT["requires-python"]).contains(version[1])
     assert pip == "pip"
     assert packages == {"pip": ["-c requirements.txt", "-e ."]}
 
@@ -90,19 +91,20 @@ def run(
     )
 
 
-PREPARATIONS = {"environment", "everything"}
+PREPARATIONS = {"environment", "everything", "pages"}
 
 
 def test_help_lists_every_target():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE)) - PREPARATIONS
-    assert {"lab", "test", "notebooks", "mutants", "zoo", "lint", "lock", "help"} <= targets
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE)) - PREPARATIONS
+    assert {"lab", "test", "notebooks", "site", "mutants", "zoo", "lint", "lock"} <= targets
     for command in (["make"], ["make", "help"]):
         done = run(ROOT, *command)
         listed = [line.split()[1] for line in done.stdout.splitlines()]
         assert sorted(listed) == sorted(targets)
         assert all(len(line.split()) > 3 for line in done.stdout.splitlines())
-    phony = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE).group(1).split()
+    phony = re.search(r"^\.PHONY: (.*\\\n.*)$", makefile, re.MULTILINE).group(1)
+    phony = phony.replace("\\", "").split()
     assert set(phony) == targets | PREPARATIONS
 
 
@@ -229,6 +231,7 @@ def calls(folder: Path) -> list[str]:
 
 INSTALL = "-m uv pip install --compile-bytecode --python .venv/bin/python -e . -c requirements.txt"
 INSTALL_ALL = INSTALL.replace("-e .", "-e .[litert-torch]")
+INSTALL_PAGES = INSTALL.replace("-e .", "-e .[litert-torch,pages]")
 
 
 def test_no_network_is_one_line_and_the_next_run_goes_on(made):
@@ -249,6 +252,9 @@ def test_optional_packages_are_installed_for_what_uses_them(made):
     assert run(folder, "make", "lab", PATH=path).returncode == 0
     assert calls(folder)[0] == INSTALL
     for target, wanted in [("test", [INSTALL_ALL]), ("lab", []), ("notebooks", [])]:
+        assert run(folder, "make", target, PATH=path).returncode == 0
+        assert calls(folder)[:-1] == wanted
+    for target, wanted in [("site", [INSTALL_PAGES]), ("test-browser", []), ("test", [])]:
         assert run(folder, "make", target, PATH=path).returncode == 0
         assert calls(folder)[:-1] == wanted
     run(folder, "make", "test", PATH=path)
@@ -402,12 +408,12 @@ def test_a_failed_lab_start_is_not_hidden():
         assert "|| true" not in line and not line.startswith("\t-")
 
 
-def test_ci_runs_make_test():
+def test_ci_runs_the_suite_and_looks_at_the_pages():
     path = ROOT / ".ci" / "run"
     assert os.access(path, os.X_OK)
     text = path.read_text(encoding="utf-8")
     assert "set -euo pipefail" in text
-    assert text.rstrip().endswith("make test")
+    assert text.rstrip().endswith("make test\nmake test-browser")
 
 
 def test_what_is_no_test_lies_in_tools():
