@@ -1,0 +1,50 @@
+"""Lessons for a class: nothing is given away, and every exercise can be graded."""
+
+import nbformat
+import pytest
+from grade import checked, exercises
+from handout import handout, main, without_check
+from lesson_code import NOTEBOOKS
+
+LESSONS = sorted(path.stem for path in NOTEBOOKS.glob("[0-9]*.ipynb"))
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_a_handout_gives_nothing_away_and_marks_every_exercise(name):
+    released, source = handout(name), handout(name, solved=True)
+    for notebook in (released, source):
+        nbformat.validate(notebook)
+        assert not any(cell.get("outputs") for cell in notebook.cells)
+        marks = [c.metadata.nbgrader for c in notebook.cells if "nbgrader" in c.metadata]
+        ids = [m["grade_id"] for m in marks]
+        assert len(set(ids)) == len(ids) == 2 * len(exercises(name))
+        assert [m["points"] for m in marks if m["grade"]] == [1] * len(exercises(name))
+    text = {
+        kind: "\n".join(c.source for c in n.cells) for kind, n in (("r", released), ("s", source))
+    }
+    assert text["s"].count("### BEGIN SOLUTION") == len(exercises(name))
+    assert "BEGIN SOLUTION" not in text["r"]
+    for cell in released.cells:  # a stub does nothing, whatever the solution does
+        if cell.metadata.get("nbgrader", {}).get("solution"):
+            assert cell.source.rstrip().endswith("...")
+
+
+def test_the_call_of_check_is_taken_out_of_the_answer():
+    (exercise,) = checked('def f(x):\n    ...\n\n\ncheck("21.1", f)')
+    assert (
+        without_check('def f(x):\n    ...\n\n\ncheck("21.1", f)\n', exercise)
+        == "def f(x):\n    ..."
+    )
+    shown = 'def f(x):\n    return x\n\n\ncheck("21.1", f)\nprint(f(1))'
+    assert without_check(shown, exercise) == "def f(x):\n    return x"
+
+
+def test_lessons_and_parts_are_written_and_never_over_others(tmp_path, capsys):
+    assert main(["12", "--out", str(tmp_path)]) == 0
+    path = tmp_path / "release" / "12_cnn_math" / "12_cnn_math.ipynb"
+    path.write_text("a student's work")
+    assert main(["1", "--out", str(tmp_path)]) == 1
+    assert path.read_text() == "a student's work"
+    assert "is there already" in capsys.readouterr().err
+    assert main(["77", "--out", str(tmp_path)]) == 1
+    assert "there is no lesson '77'" in capsys.readouterr().err
