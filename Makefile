@@ -1,6 +1,6 @@
 # The workbook's commands. Each one makes .venv first, where it is missing or out of date.
 PY := .venv/bin/python
-NOTEBOOK := notebooks/00_start_here.ipynb
+NOTEBOOK := work/00_start_here.ipynb
 OUT := class
 CODE := helpers tools tests notebooks conftest.py
 ROOT_FLAG := $(shell [ "$$(id -u)" != 0 ] || echo --allow-root)
@@ -15,8 +15,8 @@ unexport JUPYTER_PATH MPLBACKEND PYTHONHOME PYTHONOPTIMIZE PYTHONPATH PYTHONWARN
 help: ## list the commands (this)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
 
-lab: environment ## open JupyterLab on 00_start_here (LAB_FLAGS="--no-browser --port 8899")
-	$(PY) -m jupyterlab --ServerApp.root_dir=. $(ROOT_FLAG) $(LAB_FLAGS) $(NOTEBOOK)
+lab: environment ## open JupyterLab on your copy of the lessons (LAB_FLAGS="--no-browser --port 8899")
+	$(PY) tools/lab.py $(ROOT_FLAG) $(LAB_FLAGS) $(NOTEBOOK)
 
 test: everything ## run the unit tests and every notebook (TEST_FLAGS="-k 21" for a part)
 	$(PY) -m pytest $(TEST_FLAGS)

@@ -111,8 +111,8 @@ def test_help_lists_every_target():
 def test_lab_opens_the_start_page_with_the_flags_given():
     done = run(ROOT, "make", "-n", "lab", "LAB_FLAGS=--no-browser --port 8899")
     last = done.stdout.splitlines()[-1]
-    assert last.startswith(".venv/bin/python -m jupyterlab ")
-    assert last.endswith("--no-browser --port 8899 notebooks/00_start_here.ipynb")
+    assert last.startswith(".venv/bin/python tools/lab.py ")
+    assert last.endswith("--no-browser --port 8899 work/00_start_here.ipynb")
     assert ("--allow-root" in last) == (os.getuid() == 0)
 
 
@@ -324,8 +324,8 @@ def test_a_folder_may_have_any_name(made, name):
     done = run(folder, "make", "lab", PATH=path)
     assert (done.returncode, done.stderr) == (0, "")
     lab = calls(folder)[-1]
-    assert lab.startswith("-m jupyterlab --ServerApp.root_dir=. ")
-    assert lab.endswith("notebooks/00_start_here.ipynb")
+    assert lab.startswith("tools/lab.py ")
+    assert lab.endswith("work/00_start_here.ipynb")
 
 
 def test_a_python_whose_path_has_spaces_can_be_chosen(made, tmp_path):
@@ -383,7 +383,7 @@ def test_a_complete_environment_of_somebody_else_is_used(owned):
         assert (done.returncode, done.stderr) == (0, ""), place
     made, *used = (folder / ".venv" / "calls").read_text().splitlines()
     assert made == INSTALL
-    assert len(used) == 3 and all(call.startswith("-m jupyterlab ") for call in used)
+    assert len(used) == 3 and all(call.startswith("tools/lab.py ") for call in used)
 
 
 @pytest.mark.parametrize("state", ["no environment", "half an environment", "only .venv is closed"])
