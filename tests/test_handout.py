@@ -1,5 +1,12 @@
 """Lessons for a class: nothing is given away, and every exercise can be graded."""
 
+import csv
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
 import nbformat
 import pytest
 from grade import checked, exercises
@@ -48,3 +55,48 @@ def test_lessons_and_parts_are_written_and_never_over_others(tmp_path, capsys):
     assert "is there already" in capsys.readouterr().err
     assert main(["77", "--out", str(tmp_path)]) == 1
     assert "there is no lesson '77'" in capsys.readouterr().err
+
+
+@pytest.mark.extra
+@pytest.mark.skipif(not find_spec("nbgrader"), reason="nbgrader: make test-browser installs it")
+def test_nbgrader_releases_grades_and_answers(tmp_path):
+    """From our source version through generate_assignment and autograde to feedback and export."""
+    name = "21_quantization_formulas"
+    assert main(["21", "--out", str(tmp_path)]) == 0
+    (tmp_path / "release").rename(tmp_path / "ours")
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+    def nbgrader(*words: str) -> None:
+        command = [sys.executable, "-m", "nbgrader", *words, f"--course-dir={tmp_path}"]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+
+    nbgrader("generate_assignment", name)
+    released = nbformat.read(tmp_path / "release" / name / f"{name}.ipynb", as_version=4)
+    ours = nbformat.read(tmp_path / "ours" / name / f"{name}.ipynb", as_version=4)
+    assert len(released.cells) == len(ours.cells)
+    solved = {
+        c.metadata.nbgrader.grade_id: c.source for c in handout(name, True).cells if marked(c)
+    }
+    for student, answers in {"ann": solved, "bob": {}}.items():
+        for cell in ours.cells:
+            if marked(cell) and cell.metadata.nbgrader.solution:
+                cell.source = answers.get(cell.metadata.nbgrader.grade_id, cell.source)
+        ours.cells.insert(1, nbformat.v4.new_code_cell("import math"))  # a solution needs it
+        target = tmp_path / "submitted" / student / name / f"{name}.ipynb"
+        target.parent.mkdir(parents=True)
+        nbformat.write(ours, target)
+        ours = nbformat.read(tmp_path / "ours" / name / f"{name}.ipynb", as_version=4)
+    nbgrader("autograde", name)
+    nbgrader("generate_feedback", name)
+    nbgrader("export")
+    rows = list(csv.DictReader((tmp_path / "grades.csv").open(encoding="utf-8")))
+    scores = {row["student_id"]: (float(row["score"]), float(row["max_score"])) for row in rows}
+    assert scores == {"ann": (3, 3), "bob": (0, 3)}
+    assert len(list((tmp_path / "feedback").rglob("*.html"))) == 2
+
+
+def marked(cell: nbformat.NotebookNode) -> bool:
+    return "nbgrader" in cell.metadata
