@@ -45,9 +45,10 @@ def exercise_cells(
     test = f'check("{number}", {name})\n'
     test += "from helpers.checks import verdict\n\n"
     test += f'assert (words := verdict("{number}", {name})) == "correct", words'
-    answer = mark(nbformat.v4.new_code_cell(stub), f"answer-{number}", solution=True)
+    dashed = number.replace(".", "-")  # nbgrader takes no dots
+    answer = mark(nbformat.v4.new_code_cell(stub), f"answer-{dashed}", solution=True)
     graded = nbformat.v4.new_code_cell(test)
-    return [answer, mark(graded, f"test-{number}", grade=True, locked=True, points=1)]
+    return [answer, mark(graded, f"test-{dashed}", grade=True, locked=True, points=1)]
 
 
 def handout(name: str, solved: bool = False) -> nbformat.NotebookNode:
