@@ -236,6 +236,7 @@ def test_anything_else_that_arrives_is_refused_or_plain(value):
         pass
 
 
+@pytest.mark.extra  # it forks, which a process that others have used should not
 def test_a_call_returns_what_it_returns_and_what_it_did():
     import torch
 
@@ -253,6 +254,7 @@ def test_a_call_returns_what_it_returns_and_what_it_did():
     assert torch.equal(called.value[0]["t"], torch.ones(2)) and called.value[1] == (1, "a")
 
 
+@pytest.mark.extra  # it forks, which a process that others have used should not
 def test_a_call_ends_in_time():
     start = time.monotonic()
     with pytest.raises(sandbox.Ended, match="stopped after 1 s"):

@@ -343,6 +343,11 @@ def test_a_changed_number_breaks_the_seal(copied, key):
     path.write_text(json.dumps(card | {"card_sha256": "0" * 64}))
     with pytest.raises(data.DataError, match="TinyCNN.json was changed after it was written"):
         models.card(NAME)
+    cut = json.dumps(card).replace(f'{card["torch"]}", "card_sha256": "', "")  # a piece is lost
+    assert json.loads(cut).keys() == card.keys() - {"card_sha256"}
+    path.write_text(cut)
+    with pytest.raises(data.DataError, match="TinyCNN.json was changed after it was written"):
+        models.card(NAME)
 
 
 @given(st.dictionaries(st.text(), JSON), st.randoms(use_true_random=False))

@@ -293,6 +293,7 @@ def test_a_card_that_does_not_say_which_filters_stay(models_folder, monkeypatch,
     card = json.loads(path.read_text())
     card["recipe"]["keep"] = keep
     del card["card_sha256"]
+    card["card_sha256"] = models.fingerprint(card)
     path.write_text(json.dumps(card))
     with pytest.raises(data.DataError, match="ResNet8_half.json does not say which network"):
         models.load("ResNet8_half")
