@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from helpers.convert import to_tflite
+from helpers.costs import cost
 from helpers.data import fashion_mnist
 from helpers.models import load
 from helpers.runtime import open_model
@@ -170,3 +171,10 @@ def test_weight_only_files_hold_int8_weights_and_compute_in_float():
     found, exact = open_model(small).predict(IMAGES), open_model(content).predict(IMAGES)
     assert np.abs(found - exact).max() < 0.1 * np.abs(exact).max()
     assert (found.argmax(1) == exact.argmax(1)).mean() > 0.9
+
+
+def test_the_small_networks_have_the_shares_that_the_lesson_names():
+    whole, new = (cost(load(name), (1, 28, 28)) for name in ("ResNet8", "ResNet7"))
+    assert (round(100 * new.params / whole.params), round(100 * new.macs / whole.macs)) == (69, 19)
+    for name in ("ResNet7", "TinyCNN_distilled", "SearchedCNN"):
+        assert 0.095 < cost(load(name), (1, 28, 28)).macs / whole.macs < 0.2
