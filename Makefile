@@ -27,7 +27,7 @@ notebooks: everything ## run the lessons and store their outputs (NB=21 for one,
 site: pages ## build the course as a static site in site/, from the stored outputs
 	$(PY) tools/build_site.py
 
-test-browser: pages ## what `make test` leaves out: the site in Chromium, attacks on the grader
+test-browser: pages ## what `make test` leaves out: pages and lessons in Chromium, attacks on the grader
 	$(PY) -m pytest -m extra -rs tests
 
 handout: environment ## lessons for a class, without outputs (NB="12 21" or NB=2 for a part, OUT=folder)

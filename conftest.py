@@ -7,6 +7,7 @@ what happened, and a dead kernel says so within seconds.
 """
 
 import os
+import shutil
 import sys
 import time
 from queue import Empty
@@ -95,3 +96,17 @@ def pytest_runtest_call(item):
             pytrace=False,
         )
     return result
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """The system's Chromium, driven by Playwright; a test is skipped where one is missing."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="make test-browser installs it")
+    found = map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))
+    path = next(filter(None, found), None)
+    if path is None:
+        pytest.skip("no Chromium on this machine")
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()

@@ -5,7 +5,6 @@ all. Needs what `make test-browser` installs, and the system's Chromium.
 """
 
 import datetime
-import importlib.util
 import json
 import os
 import re
@@ -22,10 +21,7 @@ import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
-PLAYWRIGHT = importlib.util.find_spec("playwright")
-WHY = "no Chromium on this machine" if PLAYWRIGHT else "playwright is not installed"
-pytestmark = [pytest.mark.extra, pytest.mark.skipif(not (CHROMIUM and PLAYWRIGHT), reason=WHY)]
+pytestmark = pytest.mark.extra
 SHOTS = Path(os.environ.get("SHOTS", ROOT / "screenshots"))
 PATIENCE = 300_000  # ms for a lesson
 
@@ -72,16 +68,6 @@ def lab(tmp_path_factory):
     finally:
         process.terminate()
         process.wait(30)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 class Lesson:

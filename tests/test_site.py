@@ -5,7 +5,6 @@ The pages need the packages that `make test-browser` installs, and the system's 
 
 import importlib.util
 import re
-import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -15,15 +14,11 @@ import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
-WANTED = ("sphinx", "myst_nb", "playwright", "axe_playwright_python")
+WANTED = ("sphinx", "myst_nb", "axe_playwright_python")
 MISSING = [name for name in WANTED if importlib.util.find_spec(name) is None]
 WHY = f"{', '.join(MISSING)} not installed: make test-browser installs what it needs"
 needs_sphinx = pytest.mark.skipif(bool(MISSING), reason=WHY)
 extra = pytest.mark.extra
-needs_browser = pytest.mark.skipif(
-    bool(MISSING) or CHROMIUM is None, reason=WHY if MISSING else "no Chromium on this machine"
-)
 LESSONS = sorted(p.stem for p in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
 
 
@@ -130,16 +125,6 @@ def test_every_link_leads_somewhere_and_nothing_is_loaded_from_elsewhere(site, p
         assert not re.search(loaded, (site / name).read_text(encoding="utf-8")), name
 
 
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
-
 FAULTS = """() => ({
     formulas: document.querySelectorAll("mjx-container").length,
     broken: document.querySelectorAll("mjx-merror, .MathJax_Error").length,
@@ -163,7 +148,7 @@ def visit(browser, site: Path, name: str, width: int, scheme: str = "light"):
 
 
 @extra
-@needs_browser
+@needs_sphinx
 @pytest.mark.parametrize("width", [1280, 390])
 def test_pages_are_whole(site, pages, browser, width):
     formulas = 0
@@ -177,7 +162,7 @@ def test_pages_are_whole(site, pages, browser, width):
 
 
 @extra
-@needs_browser
+@needs_sphinx
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", ["index", "notebooks/21_quantization_formulas", "docs/glossary"])
 def test_no_serious_barrier(site, browser, name, scheme):
@@ -196,7 +181,7 @@ def test_no_serious_barrier(site, browser, name, scheme):
 
 
 @extra
-@needs_browser
+@needs_sphinx
 def test_folded_cells_open_and_search_finds_a_term(site, browser):
     page, _ = visit(browser, site, "notebooks/21_quantization_formulas.html", 1280)
     folded = page.locator("details.hide").first
