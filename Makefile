@@ -2,6 +2,7 @@
 PY := .venv/bin/python
 NOTEBOOK := work/00_start_here.ipynb
 OUT := class
+PROXY := .venv/node/node_modules/.bin
 CODE := helpers tools tests notebooks conftest.py
 ROOT_FLAG := $(shell [ "$$(id -u)" != 0 ] || echo --allow-root)
 
@@ -27,8 +28,11 @@ notebooks: everything ## run the lessons and store their outputs (NB=21 for one,
 site: pages ## build the course as a static site in site/, from the stored outputs
 	$(PY) tools/build_site.py
 
-test-browser: pages ## what `make test` leaves out: pages and lessons in Chromium, attacks on the grader
+test-browser: proxy ## what `make test` leaves out: Chromium, a class on a hub, attacks, planted breaks
 	$(PY) -m pytest -m extra -rs tests
+
+hub: proxy ## try a JupyterHub for a class on this machine (HUB_PORT=8000 HUB_PASSWORD=...)
+	PATH="$(CURDIR)/.venv/bin:$(CURDIR)/$(PROXY):$$PATH" $(PY) -m jupyterhub -f tools/jupyterhub_config.py
 
 handout: environment ## lessons for a class, without outputs (NB="12 21" or NB=2 for a part, OUT=folder)
 	$(PY) tools/handout.py $(NB) --out $(OUT)
@@ -68,5 +72,9 @@ everything: # the optional packages as well
 pages: # and those of the site
 	@sh setup.sh pages
 
-.PHONY: help lab test notebooks site test-browser handout grade mutants zoo lint format lock clean \
-	environment everything pages
+proxy: pages # and JupyterHub's proxy, which comes from npm, where there is one
+	@[ -x $(PROXY)/configurable-http-proxy ] || ! command -v npm >/dev/null || \
+		npm install --silent --no-fund --no-audit --prefix .venv/node configurable-http-proxy@5
+
+.PHONY: help lab test notebooks site test-browser hub handout grade mutants zoo lint format lock clean \
+	environment everything pages proxy

@@ -11,8 +11,8 @@ from cycler import cycler
 from IPython import get_ipython
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-# The hues of Okabe and Ito (2008), darkened until text in them can be read on white (contrast 4.5:1,
-# WCAG 2) and still told apart with each common color blindness. A color means one thing.
+# The hues of Okabe and Ito (2008), dark enough for text on white (a contrast of 4.5, WCAG 2.2) and
+# told apart with each common color blindness. A color means one thing.
 COLORS = {
     "float": "#0072B2",
     "quantized": "#C65000",
@@ -100,5 +100,5 @@ def heat_table(
     axis.set_yticks(range(len(rows)), rows)
     for (i, j), value in np.ndenumerate(values):
         if value:
-            color = "white" if value > 0.55 * darkest else "black"
+            color = "white" if value > 0.72 * darkest else "black"  # contrast 4.5 or more
             axis.text(j, i, f"{value:g}", ha="center", va="center", fontsize=8, color=color)

@@ -91,7 +91,7 @@ def run(
     )
 
 
-PREPARATIONS = {"environment", "everything", "pages"}
+PREPARATIONS = {"environment", "everything", "pages", "proxy"}
 
 
 def test_help_lists_every_target():

@@ -1,10 +1,13 @@
 """Figures look the same, and appear, on every reader's machine."""
 
+import itertools
+
 import matplotlib
 import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
 
@@ -37,6 +40,62 @@ PROFILE = """c.InlineBackend.figure_formats = {"svg"}
 c.InlineBackend.rc = {"lines.linewidth": 7}
 c.InteractiveShellApp.matplotlib = "agg"
 """
+
+
+# What is left of a color for people without one kind of cone (Machado et al. 2009).
+SEEN = {
+    "all cones": np.eye(3),
+    "protanopia": np.array(
+        [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]]
+    ),
+    "deuteranopia": np.array(
+        [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]]
+    ),
+    "tritanopia": np.array(
+        [[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]]
+    ),
+}
+
+
+def linear(color: str) -> np.ndarray:
+    """Light of the three primaries, from sRGB."""
+    part = np.array(to_rgb(color))
+    return np.where(part <= 0.04045, part / 12.92, ((part + 0.055) / 1.055) ** 2.4)
+
+
+def contrast(color: str, ground: str = "white") -> float:
+    """WCAG 2.2's ratio, 1 to 21."""
+    light = sorted(float(linear(c) @ [0.2126, 0.7152, 0.0722]) for c in (color, ground))
+    return (light[1] + 0.05) / (light[0] + 0.05)
+
+
+def lab(light: np.ndarray) -> np.ndarray:
+    """CIE 1976 L*a*b*, in which a difference of 1 to 2 can barely be seen."""
+    primaries = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    x, y, z = np.cbrt(np.array(primaries) @ np.clip(light, 0.01, 1) / [0.9505, 1, 1.0888])
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+def test_text_in_the_course_s_colors_can_be_read():
+    for color in (*figures.COLORS.values(), *figures.SERIES):
+        assert contrast(color) >= 4.5, color
+
+
+@pytest.mark.parametrize("eye", SEEN)
+def test_the_course_s_colors_can_be_told_apart(eye):
+    found = {name: lab(SEEN[eye] @ linear(color)) for name, color in figures.COLORS.items()}
+    for a, b in itertools.combinations(found, 2):
+        assert np.linalg.norm(found[a] - found[b]) > 10, (a, b)
+
+
+def test_the_numbers_of_a_heat_table_can_be_read_at_every_value():
+    for value in np.linspace(0.01, 1, 100):
+        _, axis = plt.subplots()
+        figures.heat_table(axis, np.array([[value]]), ["a"], ["x"], darkest=1)
+        (image,), (text,) = axis.get_images(), axis.texts
+        ground = image.cmap(image.norm(value))
+        plt.close()
+        assert contrast(text.get_color(), ground) > 4.4, value
 
 
 @pytest.fixture(autouse=True)
@@ -138,18 +197,18 @@ def test_image_row_wants_a_title_for_each_image(count, titles):
 
 
 def test_heat_table_writes_every_number_that_is_not_zero():
-    values = np.array([[0, 1, 60], [100, 0, 55], [12345, -2.5, 55.1]])
+    values = np.array([[0, 1, 80], [100, 0, 72], [12345, -2.5, 72.1]])
     _, axis = plt.subplots()
     figures.heat_table(axis, values, ["a", "b", "c"], ["x", "y", "z"], darkest=100)
     written = {(t.get_position(), t.get_text(), t.get_color()) for t in axis.texts}
     assert written == {
         ((1, 0), "1", "black"),
-        ((2, 0), "60", "white"),
+        ((2, 0), "80", "white"),
         ((0, 1), "100", "white"),
-        ((2, 1), "55", "black"),
+        ((2, 1), "72", "black"),
         ((0, 2), "12345", "white"),
         ((1, 2), "-2.5", "black"),
-        ((2, 2), "55.1", "white"),
+        ((2, 2), "72.1", "white"),
     }
     for text in axis.texts:
         assert (text.get_ha(), text.get_va(), text.get_fontsize()) == ("center", "center", 8)

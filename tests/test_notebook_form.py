@@ -272,6 +272,37 @@ def is_moved_by_arrows(notebook, path):
     return found
 
 
+def writes_in_dark_colors(notebook, path):
+    """Gray text on white is hard to read: a contrast of 4.5 is asked for (WCAG 2.2)."""
+    found = []
+    for number, cell in enumerate(code_cells(notebook), 1):
+        for color in re.findall(
+            r"[\"'](#[0-9A-Fa-f]{6})[\"']", " ".join(texts_colors(cell.source))
+        ):
+            if contrast(color) < 4.5:
+                found.append(f"code cell {number}: text in {color}, contrast {contrast(color):.1f}")
+    return found
+
+
+def texts_colors(source: str) -> list[str]:
+    """The expressions that calls of `text`, `annotate`, `set_title` and the like get as color."""
+    names = {"text", "annotate", "figtext", "set_title", "suptitle", "set_xlabel", "set_ylabel"}
+    found = []
+    if not any(f"{name}(" in source for name in names):
+        return []
+    for call in ast.walk(ast.parse(source)):
+        if isinstance(call, ast.Call) and getattr(call.func, "attr", "") in names:
+            found += [ast.unparse(k.value) for k in call.keywords if k.arg in ("color", "c")]
+    return found
+
+
+def contrast(color: str) -> float:
+    """WCAG 2.2's ratio of a color like "#767676" on white, 1 to 21."""
+    parts = (int(color[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    light = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 1.05 / (0.2126 * light[0] + 0.7152 * light[1] + 0.0722 * light[2] + 0.05)
+
+
 def stores_a_figure(notebook, path):
     figure = any("image/png" in o.get("data", {}) for _, o in outputs(notebook))
     return [] if figure else ["no stored figure: the page must teach without a kernel"]
@@ -406,6 +437,7 @@ LESSON: list[Rule] = [
     asserts_its_claims,
     has_an_interactive_cell,
     is_moved_by_arrows,
+    writes_in_dark_colors,
     stores_a_figure,
     asks_to_predict,
     has_no_filler,
@@ -574,6 +606,11 @@ LESSON_MUTATIONS = [
     ("dropdown", replace("bits=(2, 8)", "bits=Dropdown(options=bits)"), "SelectionSlider"),
     ("list", replace("bits=(2, 8)", "bits=[2, 8]"), "a list in interact is a dropdown"),
     ("lag", replace("bits=(2, 8)", "bits=IntSlider(2)"), "a slider without"),
+    (
+        "pale",
+        replace("interact(draw", "a.text(0, 0, 'x', color='#888888')\ninteract(draw"),
+        "contrast 3.5",
+    ),
     ("figure", lambda n: code(n, 9).update(outputs=[]), "no stored figure"),
     ("predict", replace("Predict", "Guess"), "never asked to predict"),
     ("filler", add_prose("It is Simply a robust step."), "filler words: robust, simply"),
