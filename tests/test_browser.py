@@ -30,6 +30,7 @@ FAULTS = [
     "mjx-merror",
     ".jp-RenderedMarkdown .MathJax_Error",
     ".jp-OutputArea .jp-mod-error",
+    ".jp-OutputArea .widget-hprogress",
 ]
 FOLD = ".jp-InputCollapser.jp-mod-collapsed, .jp-InputPlaceholder"
 
@@ -156,6 +157,12 @@ def test_a_lesson_in_jupyterlab(browser, lab, name):
             shown = lesson.cell(index)
             for fault in FAULTS:
                 assert not shown.locator(fault).count(), f"cell {index} has {fault}"
+            if cell.cell_type == "markdown":
+                typeset = shown.locator(".jp-RenderedMarkdown mjx-container")
+                wanted = formulas(cell.source)
+                if wanted:
+                    typeset.nth(wanted - 1).wait_for(state="attached", timeout=20_000)
+                assert typeset.count() == wanted, f"cell {index}: formulas"
             stored = json.dumps(cell.get("outputs", ""))
             if '"image/png"' in stored and "interact" not in cell.source:
                 shown.locator(".jp-OutputArea img").first.wait_for(timeout=20_000)
@@ -171,6 +178,12 @@ def test_a_lesson_in_jupyterlab(browser, lab, name):
         assert not lesson.said, lesson.said[:5]
     finally:
         lesson.page.close()
+
+
+def formulas(text: str) -> int:
+    """How many formulas a Markdown cell has."""
+    text = re.sub(r"```.*?```|`[^`\n]*`", "", text, flags=re.DOTALL).replace(r"\$", "")
+    return len(re.findall(r"\$\$.+?\$\$|\$[^$]+\$", text, flags=re.DOTALL))
 
 
 def move_sliders(lesson: Lesson, index: int) -> None:

@@ -64,6 +64,17 @@ def test_conda_has_the_same_python_and_no_list_of_its_own():
     assert packages == {"pip": ["-c requirements.txt", "-e ."]}
 
 
+def test_binder_has_the_same_python_and_the_locked_packages():
+    binder, conda = (
+        yaml.safe_load((ROOT / folder / "environment.yml").read_text(encoding="utf-8"))
+        for folder in (".binder", ".")
+    )
+    assert binder["dependencies"] == [conda["dependencies"][0], "pip", "uv"]
+    script = ROOT / ".binder" / "postBuild"
+    assert os.access(script, os.X_OK), "repo2docker runs it as a program"
+    assert "-e . -c requirements.txt" in script.read_text(encoding="utf-8")
+
+
 def test_setup_allows_the_same_python():
     low, high = re.search(r"not \((.*?)\) <= .* < \((.*?)\)\)", script()).groups()
     same = SpecifierSet(f">={low.replace(', ', '.')},<{high.replace(', ', '.')}")
