@@ -29,7 +29,8 @@ site: pages ## build the course as a static site in site/, from the stored outpu
 	$(PY) tools/build_site.py
 
 test-browser: proxy ## what `make test` leaves out: Chromium, a class on a hub, attacks, planted breaks
-	$(PY) -m pytest -m extra -rs tests
+	$(PY) -m pytest -m extra -rsP -n 0 tests/test_hub.py
+	$(PY) -m pytest -m extra -rs --ignore=tests/test_hub.py tests
 
 hub: proxy ## try a JupyterHub for a class on this machine (HUB_PORT=8000 HUB_PASSWORD=...)
 	PATH="$(CURDIR)/.venv/bin:$(CURDIR)/$(PROXY):$$PATH" $(PY) -m jupyterhub -f tools/jupyterhub_config.py

@@ -265,7 +265,8 @@ def test_optional_packages_are_installed_for_what_uses_them(made):
     for target, wanted in [("test", [INSTALL_ALL]), ("lab", []), ("notebooks", [])]:
         assert run(folder, "make", target, PATH=path).returncode == 0
         assert calls(folder)[:-1] == wanted
-    for target, wanted in [("site", [INSTALL_PAGES]), ("test-browser", []), ("test", [])]:
+    alone = "-m pytest -m extra -rsP -n 0 tests/test_hub.py"  # thirty students need the machine
+    for target, wanted in [("site", [INSTALL_PAGES]), ("test-browser", [alone]), ("test", [])]:
         assert run(folder, "make", target, PATH=path).returncode == 0
         assert calls(folder)[:-1] == wanted
     run(folder, "make", "test", PATH=path)
@@ -419,12 +420,15 @@ def test_a_failed_lab_start_is_not_hidden():
         assert "|| true" not in line and not line.startswith("\t-")
 
 
-def test_ci_runs_make_test():
+def test_ci_runs_both_parts_of_the_suite():
     path = ROOT / ".ci" / "run"
     assert os.access(path, os.X_OK)
     text = path.read_text(encoding="utf-8")
     assert "set -euo pipefail" in text
-    assert text.rstrip().endswith("make test")
+    assert re.findall(r"^(?:LESSONS=\S+ )?(make .*)$", text, re.MULTILINE) == [
+        "make test",
+        "make test-browser",
+    ]
 
 
 def test_what_is_no_test_lies_in_tools():
