@@ -28,7 +28,10 @@ notebooks: everything ## run the lessons and store their outputs (NB=21 for one,
 site: pages ## build the course as a static site in site/, from the stored outputs
 	$(PY) tools/build_site.py
 
-test-browser: proxy ## what `make test` leaves out: Chromium, a class on a hub, attacks, planted breaks
+test-breaks: everything ## break helpers on purpose and see that each lesson notices
+	$(PY) -m pytest -m breaks tests
+
+test-browser: proxy ## pages and lessons in Chromium, attacks on the grader, a class on a hub
 	$(PY) -m pytest -m extra -rsP -n 0 tests/test_hub.py
 	$(PY) -m pytest -m extra -rs --ignore=tests/test_hub.py tests
 
@@ -77,5 +80,5 @@ proxy: pages # and JupyterHub's proxy, which comes from npm, where there is one
 	@[ -x $(PROXY)/configurable-http-proxy ] || ! command -v npm >/dev/null || \
 		npm install --silent --no-fund --no-audit --prefix .venv/node configurable-http-proxy@5
 
-.PHONY: help lab test notebooks site test-browser hub handout grade mutants zoo lint format lock clean \
+.PHONY: help lab test notebooks site test-breaks test-browser hub handout grade mutants zoo lint format lock clean \
 	environment everything pages proxy

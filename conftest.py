@@ -56,10 +56,9 @@ RunningKernel.await_reply = await_reply
 def pytest_collection_modifyitems(items):
     """Long pieces first, so that no worker waits long for the other's last one.
 
-    A notebook takes up to two minutes and cannot be shared, a planted break some ten seconds, a
-    file of unit tests mostly less.
+    A notebook takes up to two minutes and cannot be shared, a file of unit tests mostly less.
     """
-    items.sort(key=lambda item: (not isinstance(item, IPyNbCell), "_bites.py" not in item.nodeid))
+    items.sort(key=lambda item: not isinstance(item, IPyNbCell))
 
 
 def pytest_runtest_setup(item):

@@ -21,6 +21,7 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 ROOT = Path(__file__).resolve().parent.parent
 LIMIT_SECONDS = 900
+pytestmark = pytest.mark.breaks  # `make test-breaks`: they take as long as ten lessons
 
 
 class Break(NamedTuple):
