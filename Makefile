@@ -31,12 +31,14 @@ site: pages ## build the course as a static site in site/, from the stored outpu
 test-breaks: everything ## break helpers on purpose and see that each lesson notices
 	$(PY) -m pytest -m breaks tests
 
-test-browser: proxy ## pages and lessons in Chromium, attacks on the grader, a class on a hub
-	$(PY) -m pytest -m extra -rsP -n 0 tests/test_hub.py
+test-browser: pages ## pages and lessons in Chromium, attacks on the grader (LESSONS="12 21" or all)
 	$(PY) -m pytest -m extra -rs --ignore=tests/test_hub.py tests
 
+test-hub: proxy ## a class on a JupyterHub: fifteen at work, thirty present (16 GB of memory)
+	$(PY) -m pytest -m extra -rsP -n 0 tests/test_hub.py
+
 hub: proxy ## try a JupyterHub for a class on this machine (HUB_PORT=8000 HUB_PASSWORD=...)
-	PATH="$(CURDIR)/.venv/bin:$(CURDIR)/$(PROXY):$$PATH" $(PY) -m jupyterhub -f tools/jupyterhub_config.py
+	PATH="$(CURDIR)/.venv/bin:$(CURDIR)/$(PROXY):$$PATH" $(PY) -m jupyterhub -f docs/jupyterhub_config.py
 
 handout: environment ## lessons for a class, without outputs (NB="12 21" or NB=2 for a part, OUT=folder)
 	$(PY) tools/handout.py $(NB) --out $(OUT)
@@ -80,5 +82,5 @@ proxy: pages # and JupyterHub's proxy, which comes from npm, where there is one
 	@[ -x $(PROXY)/configurable-http-proxy ] || ! command -v npm >/dev/null || \
 		npm install --silent --no-fund --no-audit --prefix .venv/node configurable-http-proxy@5
 
-.PHONY: help lab test notebooks site test-breaks test-browser hub handout grade mutants zoo lint format lock clean \
+.PHONY: help lab test notebooks site test-breaks test-browser test-hub hub handout grade mutants zoo lint format lock clean \
 	environment everything pages proxy

@@ -1,6 +1,6 @@
 """A class on the hub of `make hub`: nobody is refused, nobody waits too long, no work is lost.
 
-Needs JupyterHub, which `make test-browser` installs, and its proxy, which comes from npm.
+Needs JupyterHub and its proxy, which `make test-hub` installs, the latter with npm.
 """
 
 import importlib.util
@@ -34,7 +34,7 @@ if not shutil.which("configurable-http-proxy", path=PATH):
 pytestmark = [
     pytest.mark.extra,
     pytest.mark.skipif(
-        bool(MISSING), reason=f"not installed: {', '.join(MISSING)} (make test-browser, and npm)"
+        bool(MISSING), reason=f"not installed: {', '.join(MISSING)} (make test-hub, and npm)"
     ),
 ]
 
@@ -63,7 +63,8 @@ class Hub:
     def start(self, name: str) -> float:
         """Start a student's server; the seconds until it stands."""
         began = time.monotonic()
-        self.ask("POST", f"hub/api/users/{name}")
+        answer = self.ask("POST", f"hub/api/users/{name}")
+        assert answer.status_code in (201, 409), f"{name} is not let in: {answer.text}"
         answer = self.ask("POST", f"hub/api/users/{name}/server")
         assert answer.status_code in (201, 202), f"{name} was refused: {answer.text}"
         while time.monotonic() - began < WAIT:
@@ -88,33 +89,45 @@ class Hub:
         header = [f"{key}: {value}" for key, value in self.headers.items()]
         channel = websocket.create_connection(url, header=header, timeout=WAIT)
         try:
+            wait_for_kernel(channel)
             return [execute(channel, cell) for cell in cells]
         finally:
             channel.close()
 
 
-def execute(channel, source: str) -> dict:
-    """The reply to one cell."""
-    message = {
-        "header": {
-            "msg_id": uuid.uuid4().hex,
-            "msg_type": "execute_request",
-            "username": "",
-            "session": uuid.uuid4().hex,
-            "version": "5.3",
-            "date": "2020-01-01T00:00:00Z",
-        },
-        "parent_header": {},
-        "metadata": {},
-        "content": {"code": source, "silent": False, "stop_on_error": False},
-        "channel": "shell",
-    }
+def request(kind: str, **content) -> dict:
+    """A message to a kernel."""
+    header = {"msg_id": uuid.uuid4().hex, "msg_type": kind, "username": "", "version": "5.3"}
+    header |= {"session": uuid.uuid4().hex, "date": "2020-01-01T00:00:00Z"}
+    message = {"header": header, "parent_header": {}, "metadata": {}, "content": content}
+    return message | {"channel": "shell"}
+
+
+def reply(channel, message: dict) -> dict:
+    """The kernel's reply to a message, which is sent."""
     channel.send(json.dumps(message))
     while True:
         found = json.loads(channel.recv())
-        parent = found["parent_header"].get("msg_id")
-        if found["msg_type"] == "execute_reply" and parent == message["header"]["msg_id"]:
-            return found["content"]
+        if found["msg_type"] == message["header"]["msg_type"].replace("request", "reply"):
+            if found["parent_header"].get("msg_id") == message["header"]["msg_id"]:
+                return found["content"]
+
+
+def wait_for_kernel(channel) -> None:
+    """As JupyterLab does: what is sent before a kernel listens may be lost, so ask again."""
+    channel.settimeout(5)
+    for _ in range(WAIT // 5):
+        try:
+            reply(channel, request("kernel_info_request"))
+            break
+        except websocket.WebSocketTimeoutException:
+            continue
+    channel.settimeout(WAIT)
+
+
+def execute(channel, source: str) -> dict:
+    """The reply to one cell."""
+    return reply(channel, request("execute_request", code=source, stop_on_error=False))
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +138,7 @@ def hub(tmp_path_factory):
     token = secrets.token_hex(16)
     environment = {**os.environ, "PATH": PATH, "HUB_TOKEN": token, "HUB_PORT": str(port)}
     environment["HUB_STATE"] = str(folder / "state")
-    command = [sys.executable, "-m", "jupyterhub", "-f", str(ROOT / "tools/jupyterhub_config.py")]
+    command = [sys.executable, "-m", "jupyterhub", "-f", str(ROOT / "docs/jupyterhub_config.py")]
     with open(folder / "log.txt", "w") as log:
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
     found = Hub(port, token)

@@ -11,6 +11,7 @@ import resource
 import secrets
 import socket
 import sys
+import tempfile
 from pathlib import Path
 
 from jupyterhub.spawner import SimpleLocalProcessSpawner
@@ -21,6 +22,7 @@ from lab import update, without_news  # noqa: E402
 
 STATE = Path(os.environ.get("HUB_STATE", ROOT / "hub"))  # students' work, and the hub's own records
 PORT = int(os.environ.get("HUB_PORT", 8000))
+SOCKETS = tempfile.mkdtemp(prefix="hub")  # a socket's path has 107 characters at most
 PASSWORD = os.environ.get("HUB_PASSWORD") or secrets.token_urlsafe(9)
 MEMORY = 2_500_000_000  # bytes of data a process: the largest lesson's, with room
 
@@ -76,11 +78,19 @@ c.Authenticator.username_pattern = r"[a-z][a-z0-9_-]{0,30}\Z"  # it becomes a fo
 c.JupyterHub.spawner_class = StudentServer
 c.Spawner.pre_spawn_hook = copy_of_the_lessons
 c.Spawner.cmd = [sys.executable, "-m", "jupyterhub.singleuser"]
-c.Spawner.args = ["--MappingKernelManager.cull_idle_timeout=7200"]  # after two hours of nothing
+c.Spawner.args = [
+    "--MappingKernelManager.cull_idle_timeout=7200",  # after two hours of nothing
+    "--MappingKernelManager.kernel_info_timeout=300",  # else a slow start is a lost connection
+    "--KernelManager.transport=ipc",  # thirty kernels at once take each other's TCP ports
+]
 if os.geteuid() == 0:
     c.Spawner.args.append("--allow-root")
 c.Spawner.default_url = "/lab/tree/work/00_start_here.ipynb"
-c.Spawner.environment = {"JUPYTER_PREFER_ENV_PATH": "1", "OMP_NUM_THREADS": "1"}
+c.Spawner.environment = {
+    "JUPYTER_PREFER_ENV_PATH": "1",
+    "OMP_NUM_THREADS": "1",
+    "JUPYTER_RUNTIME_DIR": lambda spawner: f"{SOCKETS}/{spawner.user.name}",
+}
 c.Spawner.start_timeout = c.Spawner.http_timeout = 300  # thirty at once on two cores
 
 if "HUB_TOKEN" in os.environ:  # for the load test
