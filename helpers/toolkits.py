@@ -10,7 +10,7 @@ from torch import nn
 
 from helpers import convert, models, quiet
 from helpers.convert_tflite import calibration_rows
-from helpers.tflite_file import tensors
+from helpers.tflite_file import graph_of, signature, tensors
 
 
 def exported(model: nn.Module, training: bool = False) -> nn.Module:
@@ -25,19 +25,24 @@ def by_recipe(
 ) -> bytes:
     """A float .tflite file as ai-edge-quantizer's recipe changes it.
 
-    images: uint8 [N, 28, 28], for a recipe that calibrates; merge: how the ranges of the images
-    are combined, a function of ai_edge_quantizer.utils.qsv_utils.
+    images: for a recipe that calibrates, uint8 [N, 28, 28], or float32 [N, ...] as the file reads
+    them; merge: how the ranges of the images are combined, a function of
+    ai_edge_quantizer.utils.qsv_utils.
     """
     from ai_edge_quantizer import calibrator, quantizer, recipe_manager
 
     with quiet.quiet_quantizer():
         ranges = None
         if images is not None:
-            content = convert.with_signature(content)
-            shown = [{"input": row[None]} for row in calibration_rows(images)]
+            if not graph_of(content)[0].signatureDefs:
+                content = convert.with_signature(content)
+            (name,) = signature(content)[0]
+            rows = images if images.dtype == np.float32 else calibration_rows(images)
+            shown = [{name: row[None]} for row in rows]
             manager = recipe_manager.RecipeManager()
             manager.load_quantization_recipe(steps)
-            seen = calibrator.Calibrator(content, num_threads=1, qsv_update_func=merge)
+            how = {} if merge is None else {"qsv_update_func": merge}
+            seen = calibrator.Calibrator(content, num_threads=1, **how)
             seen.calibrate({"serving_default": shown}, manager)
             ranges = seen.get_model_qsvs()
         job = quantizer.Quantizer(content, steps)
