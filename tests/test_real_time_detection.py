@@ -92,7 +92,8 @@ def test_letterbox_and_the_two_ways_of_a_box(height, width):
     np.testing.assert_allclose(LESSON.to_photo(there / 128, place), boxes, atol=1e-9)
     inside = np.zeros((128, 128), bool)
     x0, y0, x1, y1 = there[0]
-    inside[int(np.ceil(y0)) + 1 : int(y1) - 1, int(np.ceil(x0)) + 1 : int(x1) - 1] = True
+    blur = 2 + 128 // max(height, width)
+    inside[int(y0) + blur : int(y1) - blur, int(x0) + blur : int(x1) - blur] = True
     assert (x[inside] == 1).all()
 
 
