@@ -15,7 +15,8 @@ class MicroModel(DeployedModel):
     """A .tflite model in the interpreter that runs on microcontrollers, one input at a time.
 
     It computes with the reference kernels of its own library. arena_bytes: the working memory that
-    it plans for activations and its own records; weights stay in the file.
+    it plans for activations and its own records, tensor_bytes the part for activations; weights
+    stay in the file.
     """
 
     def __init__(self, content: bytes):
@@ -39,8 +40,9 @@ class MicroModel(DeployedModel):
                     f"LiteRT; convert it in another mode, or use another runtime ({words or error})"
                 ) from error
             log.seek(0)
-            found = re.search(rb"total (\d+) bytes", log.read())
-        self.arena_bytes = int(found[1]) if found else None
+            told = log.read()
+        found = {part: re.search(rb"%s (\d+) bytes" % part, told) for part in (b"total", b"head")}
+        self.arena_bytes, self.tensor_bytes = (f and int(f[1]) for f in found.values())
         super().__init__(len(content), like._given, like._result)
 
     def run(self, row: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ from numpy.random import default_rng
 from scipy.signal import correlate2d
 from sklearn.metrics import balanced_accuracy_score
 
-from helpers import checks, exercises, mistakes
+from helpers import checks, exercises, mistakes, toolchain
 from helpers.checks import check
 from helpers.exercises import EXERCISES, NotYet
 
@@ -66,7 +66,10 @@ def said(capsys):
 
 @pytest.mark.parametrize(("number", "lesson", "name"), solutions())
 def test_a_solution_is_accepted(number, lesson, name, said):
-    assert said(number, getattr(definitions(lesson), name)) == "correct"
+    answer = getattr(definitions(lesson), name)
+    if hasattr(answer, "c") and toolchain.missing():
+        pytest.skip(toolchain.missing())
+    assert said(number, answer) == "correct"
 
 
 @pytest.mark.parametrize("number", EXERCISES)

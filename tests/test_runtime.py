@@ -75,6 +75,7 @@ def test_micro_computes_the_reference_and_tells_its_arena(files, images):
     np.testing.assert_array_equal(micro.predict(images[:9]), reference.predict(images[:9]))
     assert micro.size_bytes == len(files["int8"]) and 10_000 < micro.arena_bytes < 50_000
     assert reference.arena_bytes is None
+    assert micro.tensor_bytes == 15680  # what is alive at once, of the arena
     model = randomized(build("TinyCNN"))
     for mode in ("float16", "dynamic"):
         with pytest.raises(ValueError, match="has fewer operations than LiteRT"):
