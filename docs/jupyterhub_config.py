@@ -6,9 +6,11 @@ listens on the loopback, all students are one user of the system, and whoever ha
 let in: for trying. docs/teaching.md says what a class's own server does instead.
 """
 
+import atexit
 import os
 import resource
 import secrets
+import shutil
 import socket
 import sys
 import tempfile
@@ -23,6 +25,7 @@ from lab import update, without_news  # noqa: E402
 STATE = Path(os.environ.get("HUB_STATE", ROOT / "hub"))  # students' work, and the hub's own records
 PORT = int(os.environ.get("HUB_PORT", 8000))
 SOCKETS = tempfile.mkdtemp(prefix="hub")  # a socket's path has 107 characters at most
+atexit.register(shutil.rmtree, SOCKETS, ignore_errors=True)
 PASSWORD = os.environ.get("HUB_PASSWORD") or secrets.token_urlsafe(9)
 MEMORY = 2_500_000_000  # bytes of data a process: the largest lesson's, with room
 

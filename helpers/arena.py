@@ -54,10 +54,8 @@ def alive(buffers: Sequence[Buffer]) -> list[int]:
     return [sum(b.size for b in buffers if b.first <= k <= b.last) for k in steps]
 
 
-def place(buffers: Sequence[Buffer], align: int = 1) -> dict[int, int]:
+def place(buffers: Sequence[Buffer]) -> dict[int, int]:
     """{index: offset in bytes}: each buffer, in this order, at the lowest place that is free.
-
-    align: an offset is a multiple of it.
 
     >>> place([Buffer(0, 784, 0, 0), Buffer(1, 300, 0, 1), Buffer(2, 100, 1, 1)])
     {0: 0, 1: 784, 2: 0}
@@ -72,7 +70,7 @@ def place(buffers: Sequence[Buffer], align: int = 1) -> dict[int, int]:
         for start, size in taken:
             if offset + b.size <= start:
                 break
-            offset = max(offset, -(-(start + size) // align) * align)
+            offset = max(offset, start + size)
         offsets[b.index] = offset
         placed.append(b)
     return offsets
@@ -92,14 +90,14 @@ ORDERS: dict[str, Callable[[Buffer], tuple]] = {
 }
 
 
-def plan(buffers: Sequence[Buffer], align: int = 1) -> dict[int, int]:
+def plan(buffers: Sequence[Buffer]) -> dict[int, int]:
     """The offsets of the smallest extent among ORDERS, improved by trying swaps of neighbors.
 
     It need not be the smallest there is, unless it equals max(alive(buffers)).
     """
 
     def cost(order):
-        return extent(order, place(order, align))
+        return extent(order, place(order))
 
     best = min((sorted(buffers, key=key) for key in ORDERS.values()), key=cost)
     improved = True
@@ -109,4 +107,4 @@ def plan(buffers: Sequence[Buffer], align: int = 1) -> dict[int, int]:
             other = [*best[:i], best[i + 1], best[i], *best[i + 2 :]]
             if cost(other) < cost(best):
                 best, improved = other, True
-    return place(best, align)
+    return place(best)

@@ -61,8 +61,7 @@ def pixels() -> np.ndarray:
 
 def recorded() -> tuple[dict[str, bytes], dict[str, np.ndarray]]:
     """The .tflite files that were run, and {"NAME/KERNELS": int8 [200, 10]}, what they answered."""
-    content = data.read_verified(data.DATA / RECORD, data.checksums()[RECORD])
-    with np.load(io.BytesIO(content)) as record:
+    with data.shipped(RECORD) as content, np.load(io.BytesIO(content)) as record:
         stored = {name: record[name] for name in record.files}
     contents = {name: stored[name].tobytes() for name in NETWORKS}
     return contents, {name: values for name, values in stored.items() if "/" in name}

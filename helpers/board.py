@@ -7,13 +7,13 @@ clock or memory, so what is counted are instructions, not cycles.
 from __future__ import annotations
 
 import ctypes
+import io
 from collections.abc import Sequence
 
 import numpy as np
 
 from helpers.arguments import one_of
 from helpers.c_model import CModel
-from helpers.elf import read_elf
 from helpers.toolchain import FOLDER, KERNELS, firmware, host_library, missing
 
 FLASH, FLASH_BYTES = 0x08000000, 2 << 20  # as in helpers/c/board.ld
@@ -71,13 +71,15 @@ class Board:
             raise RuntimeError(missing())
         one_of("cpu", cpu, CPUS)
         import unicorn
+        from elftools.elf.elffile import ELFFile
         from unicorn import arm_const
 
         self.model = model
-        self._elf = elf = read_elf(
-            firmware(model.sources, files(kernels), optimize=optimize, cpu=cpu)
-        )
-        sizes = {name: section.size for name, section in elf.sections.items()}
+        program = firmware(model.sources, files(kernels), optimize=optimize, cpu=cpu)
+        elf = ELFFile(io.BytesIO(program))
+        sizes = {section.name: section["sh_size"] for section in elf.iter_sections()}
+        names = elf.get_section_by_name(".symtab").iter_symbols()
+        self._addresses = {name.name: name["st_value"] for name in names}
         self.code = sizes[".vectors"] + sizes[".text"]
         self.constants = sizes[".rodata"] + sizes.get(".data", 0)
         self.variables = sizes[".bss"] + sizes.get(".data", 0)
@@ -89,12 +91,14 @@ class Board:
         uc.mem_map(RAM, RAM_BYTES, unicorn.UC_PROT_READ | unicorn.UC_PROT_WRITE)
         uc.mem_write(RAM, PAINT * RAM_BYTES)
         flash = bytearray(FLASH_BYTES)
-        for address, data in elf.pieces:
-            flash[address - FLASH : address - FLASH + len(data)] = data
+        for piece in elf.iter_segments("PT_LOAD"):
+            place = piece["p_paddr"] - FLASH
+            if piece["p_filesz"]:
+                flash[place : place + piece["p_filesz"]] = piece.data()
         uc.mem_write(FLASH, bytes(flash))
         self._count_with(flash)
         stack, start = np.frombuffer(flash, "<u4", 2).tolist()
-        self._stack = range(elf.symbols["bss_end"], stack)
+        self._stack = range(self._addresses["bss_end"], stack)
         self._go(start, stack)
 
     def _count_with(self, flash: bytearray) -> None:
@@ -143,7 +147,7 @@ class Board:
         """int8 [N, ...] -> int8 [N, outputs], one image after the other."""
         rows = self.model.rows(images)
         given, result = self.model.places
-        arena, size = self._elf.symbols["model_arena"], result.stop - result.start
+        arena, size = self._addresses["model_arena"], result.stop - result.start
         logits = np.empty((len(rows), size), np.int8)
         for row, found in zip(rows, logits, strict=True):
             self._uc.mem_write(arena + given.start, row.tobytes())
@@ -154,7 +158,7 @@ class Board:
     @property
     def instructions(self) -> np.ndarray:
         """int64 [layers]: what each took for the last image, to within some fifty."""
-        counts = self._at(self._elf.symbols["cycles"], 4 * len(self.model.layers))
+        counts = self._at(self._addresses["cycles"], 4 * len(self.model.layers))
         return np.frombuffer(counts, "<u4").astype(np.int64)
 
     @property

@@ -130,7 +130,7 @@ def checksums() -> dict[str, str]:
 
 
 @contextmanager
-def _shipped(name: str) -> Iterator[bytes]:
+def shipped(name: str) -> Iterator[bytes]:
     """The verified content of a file under data/; what goes wrong with it inside is a DataError."""
     path, sums = DATA / name, DATA / "SHA256SUMS"
     listed = checksums()
@@ -148,7 +148,7 @@ def _shipped(name: str) -> Iterator[bytes]:
 def _idx(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """An IDX file of unsigned bytes: two zero bytes, type 8, rank, big-endian sizes, values."""
     header = 4 + 4 * len(shape)
-    with _shipped(f"fashion_mnist/{name}") as packed:
+    with shipped(f"fashion_mnist/{name}") as packed:
         content = gzip.decompress(packed)
         sizes = tuple(np.frombuffer(content[4:header], ">u4").tolist())
         if content[:4] != bytes([0, 0, 8, len(shape)]) or sizes != shape:
@@ -191,7 +191,7 @@ def watch(split: str) -> SequenceSet:
     """
     one_of("split", split, ("train", "fit", "validation", "test"))
     with (
-        _shipped("watch/watch.npz") as content,
+        shipped("watch/watch.npz") as content,
         np.load(io.BytesIO(content), allow_pickle=False) as archive,
     ):
         signal = archive["signal"].astype(np.float32)
@@ -219,7 +219,7 @@ def photo(name: str) -> np.ndarray:
     from PIL import Image
 
     one_of("photo", name, PHOTOS)
-    with _shipped(f"photos/{name}.jpg") as content, Image.open(io.BytesIO(content)) as image:
+    with shipped(f"photos/{name}.jpg") as content, Image.open(io.BytesIO(content)) as image:
         return np.array(image.convert("RGB"))
 
 
@@ -232,7 +232,7 @@ def face_detector() -> bytes:
     >>> len(face_detector())
     229032
     """
-    with _shipped("detector/blazeface_short_range.tflite") as content:
+    with shipped("detector/blazeface_short_range.tflite") as content:
         return content
 
 
@@ -241,5 +241,5 @@ def face_detector_answers() -> dict[str, list[list[float]]]:
 
     Corners in pixels; "two faces" is astronaut[:256, 96:352] and its mirror image beside it.
     """
-    with _shipped("detector/library_boxes.json") as content:
+    with shipped("detector/library_boxes.json") as content:
         return json.loads(content)

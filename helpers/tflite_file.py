@@ -56,19 +56,14 @@ def operators(content: bytes) -> list[Operator]:
 
     Raises ValueError for bytes that are no whole .tflite model.
     """
-    from ai_edge_litert import schema_py_generated as schema
-
-    names = named(schema.BuiltinOperator)
     found = tensors(content)
     model, graph = graph_of(content)
     result = []
     for number, operator in enumerate(graph.operators if graph.operators is not None else ()):
         try:
-            code = model.operatorCodes[operator.opcodeIndex]
+            name = kind(model, operator)
         except IndexError as error:
             raise ValueError(f"operator {number} is of no kind: {DAMAGED}") from error
-        code = max(code.builtinCode, code.deprecatedBuiltinCode)  # which field depends on its age
-        name = names.get(code, f"operation {code}")
         ends = [
             [pick(found, i, f"operator {number}, {name},") for i in side if i >= 0]
             for side in (
@@ -79,6 +74,16 @@ def operators(content: bytes) -> list[Operator]:
         options = vars(operator.builtinOptions) if operator.builtinOptions is not None else {}
         result.append(Operator(name, *ends, options))
     return result
+
+
+def kind(model, operator) -> str:
+    """The name of an operator of a graph, such as "CONV_2D"; which field says it depends on the
+    file's age."""
+    from ai_edge_litert.schema_py_generated import BuiltinOperator
+
+    code = model.operatorCodes[operator.opcodeIndex]
+    code = max(code.builtinCode, code.deprecatedBuiltinCode)
+    return named(BuiltinOperator).get(code, f"operation {code}")
 
 
 def pick(found: list[StoredTensor], index: int, who: str) -> StoredTensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from helpers.tflite_file import graph_of, named
+from helpers.tflite_file import graph_of, kind
 
 
 def in_float32(content: bytes) -> bytes:
@@ -21,7 +21,7 @@ def in_float32(content: bytes) -> bytes:
     for code in model.operatorCodes:
         code.builtinCode = max(code.builtinCode, code.deprecatedBuiltinCode)
     kept = []
-    for operator in graph.operators:
+    for operator in graph.operators or ():
         source, target = graph.tensors[operator.inputs[0]], graph.tensors[operator.outputs[0]]
         raw = model.buffers[source.buffer].data
         stored = raw is not None and source.type == schema.TensorType.FLOAT16
@@ -49,10 +49,12 @@ def with_fused_relu(content: bytes) -> bytes:
 
     none, relu = schema.ActivationFunctionType.NONE, schema.ActivationFunctionType.RELU
     model, graph = graph_of(content)
-    makers = {int(i): o for o in graph.operators for i in o.outputs}
-    read = [int(i) for o in graph.operators for i in o.inputs] + [int(i) for i in graph.outputs]
+    makers = {int(i): o for o in graph.operators or () for i in o.outputs}
+    read = [int(i) for o in graph.operators or () for i in o.inputs] + [
+        int(i) for i in graph.outputs
+    ]
     kept = []
-    for operator in graph.operators:
+    for operator in graph.operators or ():
         before = makers.get(int(operator.inputs[0]))
         if (
             kind(model, operator) == "RELU"
@@ -67,15 +69,6 @@ def with_fused_relu(content: bytes) -> bytes:
         else:
             kept.append(operator)
     return with_operators(model, graph, kept)
-
-
-def kind(model, operator) -> str:
-    """The name of an operator of a graph, such as "CONV_2D", in files of any age."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    code = model.operatorCodes[operator.opcodeIndex]
-    code = max(code.builtinCode, code.deprecatedBuiltinCode)
-    return named(schema.BuiltinOperator).get(code, f"operation {code}")
 
 
 def buffer(values: np.ndarray):

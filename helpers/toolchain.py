@@ -1,7 +1,7 @@
 """C compiled for this machine or for a microcontroller, by zig's clang from PyPI.
 
-`ziglang` and the emulator `unicorn` are the extra "micro" of pyproject.toml: `missing()` says what
-is not installed. The C itself is in helpers/c.
+`ziglang`, the emulator `unicorn` and `pyelftools` are the extra "micro" of pyproject.toml:
+`missing()` says what is not installed. The C itself is in helpers/c.
 """
 
 from __future__ import annotations
@@ -28,11 +28,9 @@ CACHES = ("ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR")
 
 def missing() -> str:
     """Why nothing can be compiled and emulated here; "" where it can."""
-    names = [n for n in ("ziglang", "unicorn") if importlib.util.find_spec(n) is None]
-    if not names:
-        return ""
-    verb = "is" if len(names) == 1 else "are"
-    return f'skipped: {" and ".join(names)} {verb} not installed (the extra "micro")'
+    wanted = {"ziglang": "ziglang", "unicorn": "unicorn", "elftools": "pyelftools"}
+    names = [name for module, name in wanted.items() if importlib.util.find_spec(module) is None]
+    return f'skipped: not installed: {", ".join(names)} (the extra "micro")' if names else ""
 
 
 def source_of(name: str, file: str = "*.c") -> str:

@@ -24,16 +24,16 @@ def share(a: Buffer, b: Buffer, offsets: dict[int, int]) -> bool:
     return together and left < right + b.size and right < left + a.size
 
 
-@given(st.lists(LIVES, min_size=1, max_size=9), st.sampled_from([1, 4, 16]))
-def test_no_two_tensors_share_bytes_while_both_are_alive(rows, align):
+@given(st.lists(LIVES, min_size=1, max_size=9))
+def test_no_two_tensors_share_bytes_while_both_are_alive(rows):
     buffers = made(rows)
     for offsets in (
-        place(buffers, align),
-        plan(buffers, align),
-        *(place(sorted(buffers, key=key), align) for key in arena.ORDERS.values()),
+        place(buffers),
+        plan(buffers),
+        *(place(sorted(buffers, key=key)) for key in arena.ORDERS.values()),
     ):
         assert offsets.keys() == {b.index for b in buffers}
-        assert all(offset >= 0 and offset % align == 0 for offset in offsets.values())
+        assert all(offset >= 0 for offset in offsets.values())
         assert not any(share(a, b, offsets) for a, b in combinations(buffers, 2))
 
 

@@ -5,7 +5,6 @@ import importlib.util
 import pytest
 
 from helpers import toolchain
-from helpers.elf import read_elf
 from helpers.in_c import in_c
 
 
@@ -24,12 +23,12 @@ def without(monkeypatch):
 
 def test_what_is_missing_is_named(without):
     without("ziglang", "unicorn")
-    words = 'skipped: ziglang and unicorn are not installed (the extra "micro")'
+    words = 'skipped: not installed: ziglang, unicorn (the extra "micro")'
     assert toolchain.missing() == words
-    with pytest.raises(RuntimeError, match="ziglang and unicorn are not installed"):
+    with pytest.raises(RuntimeError, match="not installed: ziglang, unicorn"):
         toolchain.host_library({})
     without("unicorn")
-    assert toolchain.missing().startswith("skipped: unicorn is not installed")
+    assert toolchain.missing().startswith("skipped: not installed: unicorn (")
 
 
 def test_a_c_function_without_a_compiler_says_so(without):
@@ -39,7 +38,7 @@ def test_a_c_function_without_a_compiler_says_so(without):
     def same(a):
         """int32_t same(int32_t a) { return a; }"""
 
-    with pytest.raises(RuntimeError, match="skipped: ziglang"):
+    with pytest.raises(RuntimeError, match="not installed: ziglang"):
         same(1)
 
 
@@ -82,9 +81,3 @@ def test_a_function_is_found_in_the_kernels():
 def test_kernels_are_files_that_exist():
     for files in toolchain.KERNELS.values():
         assert all((toolchain.FOLDER / name).is_file() for name in files)
-
-
-@pytest.mark.parametrize("content", [b"", b"\x7fELF\x02\x01" + bytes(60), bytes(64)])
-def test_other_files_are_no_programs(content):
-    with pytest.raises(ValueError, match="not a 32-bit little-endian ELF file"):
-        read_elf(content)
