@@ -129,7 +129,7 @@ def test_random_networks():
     """All kernels, steps, paddings and fused activations, with factors below and above 1."""
     kinds, compared = set(), 0
 
-    @settings(max_examples=14, deadline=None, derandomize=True, database=None)
+    @settings(max_examples=25, deadline=None, derandomize=True, database=None)
     @given(st.data(), st.integers(0, 2**32 - 1), st.sampled_from(list(toolchain.KERNELS)))
     def compare(data, seed, kernels):
         nonlocal compared
