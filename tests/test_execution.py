@@ -1,5 +1,7 @@
 """How notebooks are run: time-outs, dead kernels and lost pictures fail, stored pages are clean."""
 
+import base64
+import io
 import json
 import os
 import subprocess
@@ -8,10 +10,13 @@ from pathlib import Path
 
 import execute_notebooks
 import jupyter_core.paths
+import matplotlib.pyplot as plt
 import nbformat
+import numpy as np
 import pytest
 from jupyter_client.kernelspec import KernelSpecManager
 from nbformat.v4 import new_code_cell, new_notebook, new_output
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 SWALLOW = """import time
@@ -182,9 +187,33 @@ def test_a_failing_notebook_is_left_as_it_was(lesson, tmp_path, source, message)
     assert [path.name for path in tmp_path.iterdir()] == [lesson.name]
 
 
+def png(image: Image.Image) -> str:
+    stored = io.BytesIO()
+    image.save(stored, "PNG")
+    return base64.b64encode(stored.getvalue()).decode()
+
+
+def test_pictures_are_stored_in_few_colors():
+    figure, axis = plt.subplots()
+    axis.plot([0, 1, 0], color="#C65000")
+    drawn = io.BytesIO()
+    figure.savefig(drawn)
+    plt.close(figure)
+    stored = execute_notebooks.few_colors(base64.b64encode(drawn.getvalue()).decode())
+    assert len(base64.b64decode(stored)) < 0.5 * len(drawn.getvalue())
+    assert execute_notebooks.few_colors(stored) == stored, "a second time changes nothing"
+    before, after = (
+        np.asarray(Image.open(io.BytesIO(content)).convert("RGB"), int)
+        for content in (drawn.getvalue(), base64.b64decode(stored))
+    )
+    assert np.abs(before - after).mean() < 0.1, "in 256 levels"
+    clear = png(Image.new("RGBA", (90, 90), (9, 9, 9, 0)))
+    assert execute_notebooks.few_colors(clear) == clear, "it is transparent"
+
+
 def test_other_outputs_are_kept():
     kept = [
-        new_output("display_data", data={"image/png": "x", "text/plain": "<Figure>"}),
+        new_output("display_data", data={"image/jpeg": "x", "text/plain": "<Figure>"}),
         new_output("stream", name="stdout", text="100%| not a widget"),
     ]
     notebook = new_notebook(

@@ -7,6 +7,7 @@ A notebook is replaced only when all its cells ran. What changes from run to run
 """
 
 import base64
+import io
 import os
 import re
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from PIL import Image
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 CELL_TIMEOUT = 600
@@ -42,6 +44,7 @@ def clean(notebook: nbformat.NotebookNode) -> None:
 
     A stored widget is an error message in JupyterLab, a network request in an HTML page and
     `interactive(children=...` on GitHub. One sentence takes its place; progress bars go entirely.
+    Pictures are stored in 256 colors.
     """
     notebook.metadata = nbformat.from_dict(
         {
@@ -68,8 +71,21 @@ def clean(notebook: nbformat.NotebookNode) -> None:
                     "display_data",
                     data={"text/markdown": f"*{WIDGET_NOTE}*", "text/plain": WIDGET_NOTE},
                 )
+            if "image/png" in data:
+                data["image/png"] = few_colors(data["image/png"])
             kept.append(output)
         cell.outputs = kept
+
+
+def few_colors(picture: str) -> str:
+    """A PNG in base64, with a palette of 256 colors where that makes it smaller: figures are
+    lines and flat areas, and take less than half of their bytes."""
+    image = Image.open(io.BytesIO(base64.b64decode(picture)))
+    if image.mode not in ("RGB", "RGBA") or image.convert("RGBA").getextrema()[3][0] < 255:
+        return picture  # it has a palette already, or lets the page shine through
+    stored = io.BytesIO()
+    image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(stored, "PNG", optimize=True)
+    return min(base64.b64encode(stored.getvalue()).decode(), picture, key=len)
 
 
 def execute(path: Path, timeout: float = CELL_TIMEOUT) -> None:
