@@ -3,6 +3,9 @@ PY := .venv/bin/python
 NOTEBOOK := work/00_start_here.ipynb
 OUT := class
 PROXY := .venv/node/node_modules/.bin
+LITERT_JS := @litertjs/core@2.5.3
+ORT_WEB := onnxruntime-web@1.30.0
+PORT := 8048
 CODE := helpers tools tests notebooks conftest.py
 ROOT_FLAG := $(shell [ "$$(id -u)" != 0 ] || echo --allow-root)
 
@@ -31,7 +34,10 @@ site: pages ## build the course as a static site in site/, from the stored outpu
 test-breaks: everything ## break helpers on purpose and see that each lesson notices
 	$(PY) -m pytest -m breaks tests
 
-test-browser: pages ## pages and lessons in Chromium, attacks on the grader (LESSONS="12 21" or all)
+demo: everything web ## a page that runs a network, on this machine alone (PORT=8048; 0 takes a free one)
+	$(PY) tools/demo.py --port $(PORT)
+
+test-browser: pages web ## pages and lessons in Chromium, attacks on the grader (LESSONS="12 21" or all)
 	$(PY) -m pytest -m extra -rs --ignore=tests/test_hub.py tests
 
 test-hub: proxy ## a class on a JupyterHub: fifteen at work, thirty present (16 GB of memory)
@@ -82,5 +88,11 @@ proxy: pages # and JupyterHub's proxy, which comes from npm, where there is one
 	@[ -x $(PROXY)/configurable-http-proxy ] || ! command -v npm >/dev/null || \
 		npm install --silent --no-fund --no-audit --prefix .venv/node configurable-http-proxy@5
 
-.PHONY: help lab test notebooks site test-breaks test-browser test-hub hub handout grade mutants zoo lint format lock clean \
-	environment everything pages proxy
+web: # the libraries of the page, which come from npm, where there is one
+	@{ cd .venv/node/node_modules/@litertjs/core && cd ../../onnxruntime-web; } 2>/dev/null || \
+		! command -v npm >/dev/null || \
+		npm install --silent --no-fund --no-audit --prefix .venv/node $(LITERT_JS) $(ORT_WEB) || \
+		echo "the page's libraries did not arrive from npm: is there a network?"
+
+.PHONY: help lab test notebooks site demo test-breaks test-browser test-hub hub handout grade mutants zoo lint format lock clean \
+	environment everything pages proxy web

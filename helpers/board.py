@@ -30,12 +30,17 @@ class HostModel:
     """A generated model, compiled for this machine.
 
     kernels: a name in toolchain.KERNELS, or files of helpers/c and of the model's sources.
-    Errors as toolchain.host_library.
+    flags, errors: as toolchain.host_library.
     """
 
-    def __init__(self, model: CModel, kernels: str | Sequence[str] = "plain"):
+    def __init__(
+        self,
+        model: CModel,
+        kernels: str | Sequence[str] = "plain",
+        flags: Sequence[str] = (),
+    ):
         self.model = model
-        self._library = host_library(model.sources, files(kernels))
+        self._library = host_library(model.sources, files(kernels), flags)
         arena = (ctypes.c_int8 * model.arena_bytes).in_dll(self._library, "model_arena")
         self._arena = np.frombuffer(arena, np.int8)
 

@@ -71,6 +71,57 @@ def with_fused_relu(content: bytes) -> bytes:
     return with_operators(model, graph, kept)
 
 
+def with_float_ends(content: bytes) -> bytes:
+    """An int8 file that reads and writes float32: QUANTIZE before it, DEQUANTIZE after it.
+
+    For runtimes that take no int8 tensors (LiteRT.js). What lies between stays as it is, and so do
+    the names of the signature. Raises ValueError for a file with other ends.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    model, graph = graph_of(content)
+    kinds = schema.BuiltinOperator
+    before, after, place = [], [], {}
+    for side, made, name in ((graph.inputs, before, "input"), (graph.outputs, after, "output")):
+        for index in map(int, side):
+            inner = graph.tensors[index]
+            if inner.type != schema.TensorType.INT8:
+                raise ValueError(f"an {name} of the file is no int8 tensor: float ends need int8")
+            outer = schema.TensorT()
+            outer.name, outer.shape = inner.name, inner.shape
+            inner.name += b"_int8"
+            outer.shapeSignature = inner.shapeSignature
+            outer.type, outer.buffer = schema.TensorType.FLOAT32, 0
+            place[index] = len(graph.tensors)
+            graph.tensors.append(outer)
+            operator = schema.OperatorT()
+            ends = [[place[index]], [index]] if made is before else [[index], [place[index]]]
+            operator.inputs, operator.outputs = (np.array(end, np.int32) for end in ends)
+            wanted = kinds.QUANTIZE if made is before else kinds.DEQUANTIZE
+            operator.opcodeIndex = opcode(model, wanted)
+            made.append(operator)
+    for signature in model.signatureDefs or []:
+        for end in signature.inputs + signature.outputs:
+            end.tensorIndex = place[end.tensorIndex]
+    graph.inputs = np.array([place[int(i)] for i in graph.inputs], np.int32)
+    graph.outputs = np.array([place[int(i)] for i in graph.outputs], np.int32)
+    return with_operators(model, graph, [*before, *graph.operators, *after])
+
+
+def opcode(model, wanted: int) -> int:
+    """The place of an operator in a model's list of kinds, at the end if it was not there."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    for number, code in enumerate(model.operatorCodes):
+        if max(code.builtinCode, code.deprecatedBuiltinCode) == wanted:
+            return number
+    code = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = wanted
+    code.version = 1
+    model.operatorCodes.append(code)
+    return len(model.operatorCodes) - 1
+
+
 def buffer(values: np.ndarray):
     """An array as a buffer of a .tflite model."""
     from ai_edge_litert.schema_py_generated import BufferT

@@ -1,4 +1,4 @@
-"""C compiled for this machine or for a microcontroller, by zig's clang from PyPI.
+"""C compiled for this machine, a microcontroller or a browser, by zig's clang from PyPI.
 
 `ziglang`, the emulator `unicorn` and `pyelftools` are the extra "micro" of pyproject.toml:
 `missing()` says what is not installed. The C itself is in helpers/c.
@@ -21,8 +21,11 @@ KERNELS = {  # sets of files that compute the same
     "plain": ("rescale.c", "kernels.c", "conv_plain.c"),
     "window": ("rescale.c", "kernels.c", "conv_window.c", "dot_plain.c"),
     "smlad": ("rescale.c", "kernels.c", "conv_window.c", "dot_smlad.c"),
+    "simd128": ("rescale.c", "kernels.c", "conv_window.c", "dot_simd128.c"),
 }
 LIMIT_SECONDS = 120
+WEB_STACK = 8192  # bytes
+SCALAR = ("-fno-vectorize", "-fno-slp-vectorize")  # one number at a time
 CACHES = ("ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR")
 
 
@@ -87,11 +90,34 @@ def compiled(
 
 
 def host_library(
-    sources: Mapping[str, str], kernels: Sequence[str] = KERNELS["plain"]
+    sources: Mapping[str, str],
+    kernels: Sequence[str] = KERNELS["plain"],
+    flags: Sequence[str] = (),
 ) -> ctypes.CDLL:
-    """C as a library for this machine, loaded. Arguments and errors as compiled."""
-    flags = ["-shared", "-fPIC", "-O2", "-ffreestanding", "-nostdlib", "-fno-sanitize=all"]
-    return compiled(sources, [*kernels, "memory.c"], flags, lambda path: ctypes.CDLL(str(path)))
+    """C as a library for this machine, loaded. flags: more of them. Errors as compiled."""
+    all_ = ["-shared", "-fPIC", "-O2", "-ffreestanding", "-nostdlib", "-fno-sanitize=all", *flags]
+    return compiled(sources, [*kernels, "memory.c"], all_, lambda path: ctypes.CDLL(str(path)))
+
+
+def webassembly(
+    sources: Mapping[str, str],
+    kernels: Sequence[str] = (),
+    exports: Sequence[str] = (),
+    *,
+    optimize: str = "-O2",
+    simd: bool = False,
+) -> bytes:
+    """C as a WebAssembly module, which offers the functions named in `exports` and its memory.
+
+    It imports nothing: no function of the machine on which it runs. simd: with 128-bit registers,
+    which a processor without them refuses. Other arguments and errors as compiled.
+    """
+    flags = ["-target", "wasm32-freestanding", optimize, "-ffreestanding", "-nostdlib"]
+    flags += ["-fno-sanitize=all", "-Wl,--no-entry", f"-Wl,-z,stack-size={WEB_STACK}"]
+    flags += ["-Wl,--strip-all", *(f"-Wl,--export={name}" for name in exports)]
+    if simd:
+        flags.append("-msimd128")
+    return compiled(sources, [*kernels, "memory.c"], flags, Path.read_bytes)
 
 
 def firmware(

@@ -117,7 +117,15 @@ def test_wrong_names_list_the_right_ones(function, given):
 def test_every_data_file_is_listed():
     files = {
         p.relative_to(data.DATA).as_posix()
-        for folder in ("arm_linux", "detector", "fashion_mnist", "watch", "photos", "search")
+        for folder in (
+            "arm_linux",
+            "browser",
+            "detector",
+            "fashion_mnist",
+            "watch",
+            "photos",
+            "search",
+        )
         for p in (data.DATA / folder).iterdir()
         if p.name != "LICENSE"
     }
@@ -200,7 +208,7 @@ def test_a_file_that_is_not_listed_is_not_believed(copied, content):
 def test_lines_may_end_as_on_windows(copied):
     expected, path = data.checksums(), copied / "SHA256SUMS"
     path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n").rstrip())
-    assert data.checksums() == expected and len(expected) == 13
+    assert data.checksums() == expected and len(expected) == 14
     assert data.photo("coffee").ndim == 3
 
 

@@ -102,7 +102,7 @@ def run(
     )
 
 
-PREPARATIONS = {"environment", "everything", "pages", "proxy"}
+PREPARATIONS = {"environment", "everything", "pages", "proxy", "web"}
 
 
 def test_help_lists_every_target():

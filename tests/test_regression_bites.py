@@ -19,7 +19,7 @@ import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-from helpers import toolchain
+from helpers import toolchain, wasm
 
 ROOT = Path(__file__).resolve().parent.parent
 LIMIT_SECONDS = 900
@@ -47,6 +47,16 @@ C_ON_THE_HOST = (  # cells of lesson 47
     "MICRO = not toolchain.missing()",
     "generated = {name",
     "theirs = {name: answers(",
+)
+
+C_IN_A_PAGE = (  # cells of lesson 48
+    "# imports",
+    "int8 = convert.to_tflite",
+    "MICRO = not wasm.missing()",
+    "generated = c_model.generate",
+    "plain = wasm.WasmModel",
+    "differ = (plain.run(pixels)",
+    "rivals = {",
 )
 
 BREAKS = [
@@ -398,6 +408,22 @@ BREAKS = [
         cells=C_ON_THE_HOST,
     ),
     Break(
+        "48_browser",
+        "picture.py",
+        "    if level >= 128:",
+        "    if level >= 256:",
+        "a dark thing on a bright sheet is inverted",
+        cells=("# imports", "sheet = np.full((3, 3)"),
+    ),
+    Break(
+        "48_browser",
+        "c/dot_simd128.c",
+        "parts[0] + parts[1] + parts[2] + parts[3]",
+        "parts[0] + parts[1] + parts[2]",
+        "each of the register's four sums counts",
+        cells=C_IN_A_PAGE,
+    ),
+    Break(
         "49_harder_conversions",
         "convert_streaming.py",
         "b_ih - w_ih @ (mean / deviation)",
@@ -506,6 +532,8 @@ def test_the_shortened_copies_are_green_without_a_mistake(tmp_path):
 def test_a_broken_helper_turns_the_suite_red(change, tmp_path):
     if change.cells == C_ON_THE_HOST and toolchain.missing():
         pytest.skip(toolchain.missing())
+    if change.cells == C_IN_A_PAGE and wasm.missing():
+        pytest.skip(wasm.missing())
     project = copy_project(ROOT, change.notebook, tmp_path / "broken")
     nbformat.write(shortened(change, ROOT), project / "notebooks" / f"{change.notebook}.ipynb")
     apply(change, project)
