@@ -5,7 +5,7 @@ OUT := class
 PROXY := .venv/node/node_modules/.bin
 LITERT_JS := @litertjs/core@2.5.3
 ORT_WEB := onnxruntime-web@1.30.0
-PORT := 8048
+PORT ?= 8048
 CODE := helpers tools tests notebooks conftest.py
 ROOT_FLAG := $(shell [ "$$(id -u)" != 0 ] || echo --allow-root)
 
