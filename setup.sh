@@ -77,8 +77,8 @@ fi
 [ "$target" != tools ] || exit 0
 
 project=.
-[ "$target" != all ] || { project=".[litert-torch,micro]" wanted=$whole; }
-[ "$target" != pages ] || { project=".[litert-torch,micro,pages]" wanted=$pages; }
+[ "$target" != all ] || { project=".[litert-torch,micro,speech]" wanted=$whole; }
+[ "$target" != pages ] || { project=".[litert-torch,micro,speech,pages]" wanted=$pages; }
 echo "setup: installing the packages into $venv (several GB; with UV_TORCH_BACKEND=cpu fewer)"
 install() { # compiled once here, or every kernel that imports TensorFlow compiles it again
     $venv/bin/python -m uv pip install --compile-bytecode --python $venv/bin/python -e "$project" -c requirements.txt

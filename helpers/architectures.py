@@ -218,7 +218,9 @@ class SearchedCNN(nn.Sequential):
 
 
 class SensorRNN(nn.Module):
-    """Windows float32 [N, time, 6] -> logits [N, 7], read from the mean of the states over time.
+    """Windows float32 [N, time, features] -> logits [N, classes], read from the mean of the states.
+
+    The smartwatch has 6 features and 7 classes, the mean is over time.
 
     The input is standardized inside the model with the training data's mean and deviation. On a
     device that streams, the mean is a running sum, so that one step needs no earlier input.
@@ -227,11 +229,13 @@ class SensorRNN(nn.Module):
     torch.Size([2, 7])
     """
 
-    def __init__(self, recurrent: type[nn.RNNBase], units: int = 32):
+    def __init__(
+        self, recurrent: type[nn.RNNBase], units: int = 32, features: int = 6, classes: int = 7
+    ):
         super().__init__()
-        self.norm = nn.BatchNorm1d(6, affine=False, momentum=None)
-        self.rnn = recurrent(6, units, batch_first=True)
-        self.head = nn.Linear(units, 7)
+        self.norm = nn.BatchNorm1d(features, affine=False, momentum=None)
+        self.rnn = recurrent(features, units, batch_first=True)
+        self.head = nn.Linear(units, classes)
 
     def forward(self, windows: torch.Tensor) -> torch.Tensor:
         outputs, _ = self.rnn(self.norm(windows.mT).mT)
@@ -250,3 +254,31 @@ class SensorLSTM(SensorRNN):
 
     def __init__(self):
         super().__init__(nn.LSTM)
+
+
+class SpeechCNN(nn.Sequential):
+    """Depthwise separable convolutions on log-mels (DS-CNN, Zhang et al. 2017), half as wide.
+
+    Reads features / 255, [N, 1, 49, 32]: time, then bands. 51 classes: ten digits in each of five
+    languages, and anything else.
+    """
+
+    input_size = (49, 32)
+
+    def __init__(self, width: int = 32, classes: int = 51):
+        blocks = [m for _ in range(4) for m in (*separable(width, width), nn.ReLU())]
+        super().__init__(
+            *conv_bn(1, width, 5, stride=2),
+            nn.ReLU(),
+            *blocks,
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(width, classes),
+        )
+
+
+class SpeechGRU(SensorRNN):
+    """A gated recurrent unit with 64 units on the same features / 255, [N, 49, 32]."""
+
+    def __init__(self):
+        super().__init__(nn.GRU, units=64, features=32, classes=51)

@@ -23,18 +23,19 @@ STRIDE = 3  # of a window's steps one in three calibrates: neighbors are nearly 
 
 
 def to_streaming_tflite(model: SensorRNN, mode: str, windows: np.ndarray | None = None) -> bytes:
-    """A .tflite file, as bytes, that computes one time step of a SensorGRU or SensorLSTM.
+    """A .tflite file, as bytes, that computes one time step of a SensorGRU or SensorLSTM,
+    or of another SensorRNN, such as SpeechGRU.
 
-    Its signature "step" reads x [1, 6] and the state h [1, units], an LSTM's c as well, and returns
-    the next state under the same names and its logits [1, 7]. Their mean over a window is the
-    model's answer, since its head is linear: a device keeps a running sum. What standardizes the
-    input is folded into the input weights.
+    Its signature "step" reads x [1, features] and the state h [1, units], an LSTM's c as well, and
+    returns the next state under the same names and its logits [1, classes]. Their mean over a
+    window is the model's answer, since its head is linear: a device keeps a running sum. What
+    standardizes the input is folded into the input weights.
 
     mode: "float32", "int8" or "int16x8", as in to_tflite. In an integer file a state has one scale
     as an input and one as an output: it must be requantized between two steps, as
     helpers.runtime_streaming does.
-    windows: float32 [N, time, 6] that set the ranges of the integer modes, some tens of windows of
-    training data. Inputs and the states that the float model is in calibrate together.
+    windows: float32 [N, time, features] that set the ranges of the integer modes, some tens of
+    windows of training data. Inputs and the states that the float model is in calibrate together.
     Several threads may convert; they wait for one another.
 
     Raises ValueError for an unknown mode, a network with other settings, and windows that are
@@ -47,12 +48,16 @@ def to_streaming_tflite(model: SensorRNN, mode: str, windows: np.ndarray | None 
     """
     one_of("mode", mode, MODES)
     step, names, units = cell_of(model)
-    windows = calibration_windows(windows, mode)
+    features = model.rnn.input_size
+    windows = calibration_windows(windows, mode, features)
     with converting:
         import_keras()
         import tensorflow as tf
 
-        specs = [tf.TensorSpec((1, 6 if n == "x" else units), tf.float32, n) for n in ("x", *names)]
+        specs = [
+            tf.TensorSpec((1, features if n == "x" else units), tf.float32, n)
+            for n in ("x", *names)
+        ]
         module = tf.Module()
         with tempfile.TemporaryDirectory() as folder, quiet_converter(mode):
             module.step = tf.function(step, input_signature=specs)
@@ -111,8 +116,10 @@ def cell_of(model: SensorRNN) -> tuple[Callable, tuple, int]:
     return step, names, rnn.hidden_size
 
 
-def calibration_windows(windows: np.ndarray | None, mode: str) -> np.ndarray | None:
-    """float32 [N, time, 6], at least one window and finite; None where the mode needs none."""
+def calibration_windows(
+    windows: np.ndarray | None, mode: str, features: int = 6
+) -> np.ndarray | None:
+    """float32 [N, time, features], one at least and finite; None where the mode needs none."""
     if mode not in INTEGER:
         return None
     if windows is None:
@@ -121,16 +128,18 @@ def calibration_windows(windows: np.ndarray | None, mode: str) -> np.ndarray | N
             "windows=helpers.data.watch('fit').windows[::100]"
         )
     windows = as_array("windows", windows)
-    if windows.dtype != np.float32 or windows.shape[2:] != (6,) or windows.size == 0:
+    if windows.dtype != np.float32 or windows.shape[2:] != (features,) or windows.size == 0:
         given = f"{windows.dtype} {list(windows.shape)}"
-        raise ValueError(f"windows are {given}: expected float32 [N, time, 6], at least one")
+        raise ValueError(
+            f"windows are {given}: expected float32 [N, time, {features}], at least one"
+        )
     if not np.isfinite(windows).all():
         raise ValueError("windows hold NaN or infinity: leave those windows out")
     return windows
 
 
 def calibration_rows(step: Callable, names: tuple, units: int, windows: np.ndarray) -> Iterator:
-    """{"x": [1, 6], "h": [1, units]} by name: a list would go by the file's own order."""
+    """{"x": [1, features], "h": [1, units]} by name: a list would go by the file's own order."""
     state = {name: np.zeros((len(windows), units), np.float32) for name in names}
     for t, x in enumerate(windows.swapaxes(0, 1)):
         if t % STRIDE == 0:

@@ -71,6 +71,8 @@ def check_scales(interpreter) -> None:
     """
     tensors = {d["index"]: d for d in interpreter.get_tensor_details()}
     for operator in interpreter._get_ops_details():
+        if not len(operator["outputs"]):  # such as ASSIGN_VARIABLE: it rescales nothing
+            continue
         name, ends = operator["op_name"], [*operator["inputs"], *operator["outputs"][:1]]
         *inputs, output = [tensors[i] for i in ends if i in tensors]
         given = [scales_of(tensor) for tensor in inputs if len(scales_of(tensor))]

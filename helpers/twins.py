@@ -54,7 +54,8 @@ MAKERS = {
 def keras_twin(model: nn.Module):
     """The same network as a keras.Model: weights copied, outputs equal to 1e-4.
 
-    model: a nn.Sequential for images, whose twin reads float32 [N, 28, 28, 1], pixels / 255; a
+    model: a nn.Sequential for images, whose twin reads float32 [N, 28, 28, 1], pixels / 255, or
+    what the class's `input_size` says instead of 28 x 28; a
     SensorRNN, whose twin reads float32 windows [N, 100, 6]; or torchvision's MobileNetV2, whose
     twin reads [N, 224, 224, 3], standardized as torchvision does. Whatever the model's mode and
     dtype, the twin computes what it does in evaluation mode and in float32. Logits [N, C] are in
@@ -77,7 +78,8 @@ def keras_twin(model: nn.Module):
     refuse_hidden_changes(model)
     keras = import_keras()
     if image:
-        start = keras.Input((28, 28, 1), dtype="float32", name="image")
+        size = getattr(model, "input_size", (28, 28))
+        start = keras.Input((*size, 1), dtype="float32", name="image")
         end = visit(model, "", in_order(start))
     elif photo:
         start = keras.Input((224, 224, 3), dtype="float32", name="photo")

@@ -7,11 +7,11 @@ import http.client
 import io
 import json
 
-import demo
 import numpy as np
 import pytest
 from PIL import Image
 
+import demo
 from helpers import convert, picture, wasm, web_page
 from helpers.data import fashion_mnist
 from helpers.kernel_answers import answers

@@ -241,8 +241,8 @@ def calls(folder: Path) -> list[str]:
 
 
 INSTALL = "-m uv pip install --compile-bytecode --python .venv/bin/python -e . -c requirements.txt"
-INSTALL_ALL = INSTALL.replace("-e .", "-e .[litert-torch,micro]")
-INSTALL_PAGES = INSTALL.replace("-e .", "-e .[litert-torch,micro,pages]")
+INSTALL_ALL = INSTALL.replace("-e .", "-e .[litert-torch,micro,speech]")
+INSTALL_PAGES = INSTALL.replace("-e .", "-e .[litert-torch,micro,speech,pages]")
 
 
 def test_no_network_is_one_line_and_the_next_run_goes_on(made):

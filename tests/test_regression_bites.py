@@ -59,6 +59,17 @@ C_IN_A_PAGE = (  # cells of lesson 48
     "rivals = {",
 )
 
+SOUND_AND_FEATURES = (  # cells of lesson 46
+    "# imports",
+    "real, synthetic =",
+    "return np.stack([x[t * H",
+    "def power(",
+    "def mel_filters(",
+    "def log_mel_by_hand(",
+    "OURS = dict(",
+    "by_hand = np.stack",
+)
+
 BREAKS = [
     Break(
         "00_start_here",
@@ -374,6 +385,43 @@ BREAKS = [
             "def letterbox(",
             "def faces(",
             "recorded = data.face_detector_answers()",
+        ),
+    ),
+    Break(
+        "46_keyword_spotting",
+        "features.py",
+        "np.cos(2 * np.pi * np.arange(WINDOW) / WINDOW)",
+        "np.cos(2 * np.pi * np.arange(WINDOW) / (WINDOW - 1))",
+        "the window of a spectrum is periodic",
+        cells=SOUND_AND_FEATURES,
+    ),
+    Break(
+        "46_keyword_spotting",
+        "sound.py",
+        "if x.ndim != 1:",
+        "if x.ndim > 2:",
+        "stereo is refused by name",
+        cells=(
+            "# imports",
+            "real, synthetic =",
+            "seven = real",
+            "faulty = {",
+            "for name, sound in faulty",
+        ),
+    ),
+    Break(
+        "46_keyword_spotting",
+        "speech.py",
+        "x.astype(np.float32) / 255",
+        "x.astype(np.float32) / 128",
+        "a network reads the bytes with the scale that it learned on",
+        cells=(
+            "# imports",
+            "real, synthetic =",
+            "networks = {name",
+            "def logits_of(",
+            "rows = []\nfor name, model in",
+            "gap = means",
         ),
     ),
     Break(
