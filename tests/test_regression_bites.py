@@ -69,6 +69,7 @@ SOUND_AND_FEATURES = (  # cells of lesson 46
     "OURS = dict(",
     "by_hand = np.stack",
 )
+UPDATES = ("# imports", "# prepares: a folder for this lesson", "v1 = convert.to_tflite(")
 
 BREAKS = [
     Break(
@@ -477,6 +478,73 @@ BREAKS = [
         "b_ih - w_ih @ (mean / deviation)",
         "b_ih - w_ih @ mean",
         "the standardization's mean goes into the bias",
+    ),
+    Break(
+        "54_model_updates",
+        "slots.py",
+        'return content if digest(content) == state["sha256"].get(slot) else None',
+        "return content",
+        "a half-written slot is never loaded",
+        cells=(
+            *UPDATES,
+            "# prepares: a place that is served",
+            "# prepares: a new device, and what it gets",
+            "# prepares: for each method a folder",
+            "confused = copy.deepcopy(network)",
+            "for start in range(3):",
+            "# half-written",
+        ),
+    ),
+    Break(
+        "54_model_updates",
+        "tuf_repository.py",
+        'min(len(keys), 2) if role == "root" else 1',
+        "1",
+        "one stolen root key is not enough",
+        cells=(
+            *UPDATES,
+            "ours, foreign = (",
+            "class Refused(",
+            "# prepares: words for what a device does",
+            "# prepares: a place that is served",
+            "def release(",
+            "server = Serving(site)\nprint(outcome(update_by_hand",
+            "repository = Repository(",
+            "# prepares: a new device, and what it gets",
+            "def thief(",
+            "# prepares: the attacks, each",
+            "# tabulates: what python-tuf answers",
+            "# asserts: which exception",
+        ),
+    ),
+    Break(
+        "55_model_in_the_field",
+        "significance.py",
+        "binomtest(only_b, discordant).pvalue",
+        'binomtest(only_b, discordant, alternative="less").pvalue',
+        "a paired test looks at both sides",
+        cells=(
+            "# imports",
+            "fit_set, validation = ",
+            "def p_paired(",
+            "found = compare_accuracy(old",
+        ),
+    ),
+    Break(
+        "55_model_in_the_field",
+        "inputs.py",
+        ".div_(255)",
+        ".div_(85)",
+        "the float network and its int8 file read the same pixels",
+        cells=(
+            "# imports",
+            "fit_set, validation = ",
+            "def loss_gradient(",
+            "def pgd(",
+            "def survivors(",
+            "METHODS, LEVELS = ",
+            'assert table.loc[("random", 8)',
+        ),
     ),
 ]
 
