@@ -44,13 +44,14 @@ def smoothed_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.
 
 
 NOT_FOR_FIT = ("then", "average", "bits", "start", "model", "keep", "chosen")
-NOT_FOR_FIT += ("teacher", "T", "alpha", "copies")
+NOT_FOR_FIT += ("teacher", "T", "alpha", "copies", "stored")
 # What fit is called with; "then" lists what changes in each further round on the same model, and
 # "average" says over how many of the last rounds' ends the weights are averaged (Izmailov et al.
 # 2018, averaging weights leads to wider optima); "model" names a shipped one to go on from, "keep"
 # how many filters of some of its layers stay, and "chosen" which. "teacher" names a shipped one
 # whose answers to the images as they are count beside the labels (distill.soft_target_loss), and
 # "copies" how many moved copies of each image are added, with the answers to them as they are then.
+# "stored" says that the weights ship rounded to float16; all is measured with the rounded ones.
 RECIPES: dict[str, dict] = {
     "LeNet300": IMAGE | dict(epochs=30, lr=0.05, weight_decay=1e-4),
     "LeNet5": IMAGE | dict(epochs=20, lr=0.03, weight_decay=5e-4, augment=flip_and_shift),
@@ -70,6 +71,7 @@ RECIPES: dict[str, dict] = {
             *(dict(seed=4 + i, epochs=2, lr=0.03, augment=half_moved) for i in range(3)),
         ],
         average=4,
+        stored="float16",
     ),
     "SensorGRU": SENSOR | dict(epochs=40, lr=0.005, augment=move_watch),
     "SensorLSTM": SENSOR
@@ -282,8 +284,10 @@ def train(name: str, folder: Path = DATA / "models", **changes) -> dict:
         average_weights(model, ends[-recipe["average"] :], fitting[0][:5000])
         history.validation_accuracy.append(accuracy(predict(model, validation[0]), validation[1]))
     model.to(memory_format=torch.contiguous_format)
+    if recipe.get("stored") == "float16":
+        model.half()
     content = save({key: value.contiguous() for key, value in model.state_dict().items()})
-    return publish(name, model, recipe, history, folder, content)
+    return publish(name, model.float(), recipe, history, folder, content)
 
 
 def train_compressed(name: str, folder: Path = DATA / "models", **changes) -> dict:

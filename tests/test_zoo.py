@@ -103,6 +103,16 @@ def test_a_round_changes_what_it_says_and_goes_on_from_the_last(models_folder, s
     assert card["final_training_loss"] == round(history.loss[-1], 4)
 
 
+def test_a_recipe_can_store_half_of_the_bytes(models_folder, some):
+    card = zoo.train("TinyCNN", models_folder, epochs=1, stored="float16")
+    kept = models.weights("TinyCNN")
+    assert kept["0.weight"].dtype == torch.float16 and card["recipe"]["stored"] == "float16"
+    model = models.build("TinyCNN")
+    model.load_state_dict(kept)
+    logits = train.predict(model, some[0])
+    assert card["validation_accuracy"] == round(train.accuracy(logits, some[1]), 4)
+
+
 def test_a_recipe_can_average_its_last_rounds(models_folder, some):
     rounds = [dict(seed=1, augment=augment.half_moved), dict(seed=2)]
     card = zoo.train("TinyCNN", models_folder, epochs=1, then=rounds, average=2)
