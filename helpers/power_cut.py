@@ -37,6 +37,7 @@ def missing() -> str:
 
 
 def find(tool: str) -> str | None:
+    """The path of a system tool, also where only root looks for it; None if it is not there."""
     return shutil.which(tool, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
 
 

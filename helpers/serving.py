@@ -104,6 +104,7 @@ def _leave_with_owner() -> None:
 
 
 def main(folder: str) -> None:
+    """The server's process: prints its port, serves the folder, and ends with its owner."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_leave_with_owner, daemon=True).start()
     handler = functools.partial(Handler, directory=folder)

@@ -57,10 +57,12 @@ def durably(name: str, content: bytes) -> list[Step]:
 
 
 def state_of(running: str, **more: object) -> bytes:
+    """The content of the state file: which slot runs, and what read_state says else."""
     return json.dumps({"running": running} | more).encode()
 
 
 def digest(content: bytes) -> str:
+    """The SHA-256 of a model, in 64 hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()
 
 
@@ -166,6 +168,7 @@ def perform(steps: list[Step], folder: Path, before: Callable[[int], None] | Non
 
 
 def sync(path: Path, flags: int) -> None:
+    """Wait until a file's or folder's bytes are on the medium; flags as of os.open."""
     descriptor = os.open(path, flags)
     try:
         os.fsync(descriptor)

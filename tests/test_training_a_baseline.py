@@ -89,7 +89,7 @@ def test_the_loop_trains_as_the_helper_does(batch, schedule):
         assert not network.training
     train.fit(theirs, images, labels, epochs=4, lr=0.01, schedule=schedule, seed=3)
     for a, b in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True):
-        assert torch.allclose(a, b, atol=1e-5)
+        assert torch.allclose(a, b, atol=1e-4)
 
 
 @FEW
