@@ -27,7 +27,7 @@ PORT = int(os.environ.get("HUB_PORT", 8000))
 SOCKETS = tempfile.mkdtemp(prefix="hub")  # a socket's path has 107 characters at most
 atexit.register(shutil.rmtree, SOCKETS, ignore_errors=True)
 PASSWORD = os.environ.get("HUB_PASSWORD") or secrets.token_urlsafe(9)
-MEMORY = 2_500_000_000  # bytes of data a process: the largest lesson's, with room
+MEMORY = 4_000_000_000  # bytes of data a process: 2.5 are too few for lesson 33
 
 
 def free_port() -> int:

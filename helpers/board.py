@@ -20,6 +20,7 @@ FLASH, FLASH_BYTES = 0x08000000, 2 << 20  # as in helpers/c/board.ld
 RAM, RAM_BYTES = 0x20000000, 640 << 10
 SYSTEM, SYSTEM_BYTES = 0xE0000000, 1 << 20  # registers of the core
 COUNTER = 0x1004  # of them: DWT_CYCCNT
+TRANSLATED = 32 << 20  # bytes for translated code; the emulator would reserve gigabytes
 PAINT = b"\xa5"  # what unused memory holds
 BREAKPOINT = b"\x00\xbe"  # bkpt 0
 NOWHERE = 0xFFFFFFFE
@@ -91,6 +92,7 @@ class Board:
         self._uc = uc = unicorn.Uc(
             unicorn.UC_ARCH_ARM, unicorn.UC_MODE_THUMB | unicorn.UC_MODE_MCLASS
         )
+        uc.ctl_set_tcg_buffer_size(TRANSLATED)
         uc.ctl_set_cpu_model(getattr(arm_const, f"UC_CPU_ARM_{cpu.upper()}"))
         uc.mem_map(FLASH, FLASH_BYTES, unicorn.UC_PROT_READ | unicorn.UC_PROT_EXEC)
         uc.mem_map(RAM, RAM_BYTES, unicorn.UC_PROT_READ | unicorn.UC_PROT_WRITE)

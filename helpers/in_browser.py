@@ -99,8 +99,19 @@ def missing() -> str:
         return 'skipped: not installed: playwright (the extra "pages")'
     if chromium() is None:
         return "skipped: no Chromium on this machine"
+    if _memory_is_limited():
+        return "skipped: this process may have little memory, and a browser reserves much"
     lacking = [name for name in web_page.VERSIONS if name not in web_page.libraries()]
     return f"skipped: not installed: {', '.join(lacking)} (make demo)" if lacking else ""
+
+
+def _memory_is_limited() -> bool:
+    """Does this process have a limit on its data, as a class's server sets one?"""
+    if sys.platform != "linux":
+        return False
+    import resource
+
+    return resource.getrlimit(resource.RLIMIT_DATA)[0] != resource.RLIM_INFINITY
 
 
 def recorded() -> dict:

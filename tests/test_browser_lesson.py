@@ -41,3 +41,8 @@ def test_what_is_missing_is_named(monkeypatch):
     assert in_browser.missing() == "skipped: why"
     with pytest.raises(RuntimeError, match="skipped: why"):
         in_browser.measured(b"", b"")
+    monkeypatch.setattr(in_browser.wasm, "missing", lambda: "")
+    monkeypatch.setattr(in_browser.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(in_browser, "chromium", lambda: "chromium")
+    monkeypatch.setattr(in_browser, "_memory_is_limited", lambda: True)
+    assert "little memory" in in_browser.missing()
