@@ -14,8 +14,7 @@ WINDOW, HOP, BANDS = 256, 160, 32
 LOW, HIGH = 60.0, 3800.0  # Hz, the ends of the mel scale
 FLOOR = 1e-3  # added to the energy of a band before the logarithm: silence has one
 FRAMES = 1 + (CLIP - WINDOW) // HOP  # of one second
-STEP, ZERO = 15.0, 128.0  # levels of the uint8 features for a factor of e; the level of the offset
-OFFSET = -1.0  # where no mean is subtracted: about the middle of what log-mels reach
+STEP, ZERO = 15.0, 128.0  # levels of the uint8 features for a factor of e; the level of the mean
 
 
 def to_mel(hertz: np.ndarray | float) -> np.ndarray | float:
@@ -62,15 +61,16 @@ def log_mel(samples: np.ndarray) -> np.ndarray:
     return np.log(power @ FILTERS.T + FLOOR).astype(np.float32)
 
 
-def as_bytes(mels: np.ndarray, subtract_mean: bool = True) -> np.ndarray:
+def as_bytes(mels: np.ndarray) -> np.ndarray:
     """Log-mels float [..., frames, 32] -> uint8: 15 levels for a factor of e in energy.
 
-    subtract_mean: level 128 is the mean of each band over the frames, so that loudness and the
-    color of a channel drop out; else it stands for -1.
+    Level 128 is the mean of each band over the frames, so that loudness and the color of a channel
+    drop out.
 
-    >>> as_bytes(np.zeros((2, 32)))[0, 0], as_bytes(np.zeros((2, 32)), subtract_mean=False)[0, 0]
-    (np.uint8(128), np.uint8(143))
+    >>> as_bytes(np.array([[0.0], [1.0], [2.0]])).ravel()
+    array([113, 128, 143], dtype=uint8)
     """
     mels = np.asarray(mels)
-    offset = mels.mean(-2, keepdims=True) if subtract_mean else OFFSET
-    return np.clip(np.rint(STEP * (mels - offset) + ZERO), 0, 255).astype(np.uint8)
+    return np.clip(np.rint(STEP * (mels - mels.mean(-2, keepdims=True)) + ZERO), 0, 255).astype(
+        np.uint8
+    )

@@ -9,8 +9,8 @@ in a namespace of their own and end with it. As a script this file is the child 
 
 from __future__ import annotations
 
+import ast
 import os
-import pickle
 import shutil
 import subprocess
 import sys
@@ -51,12 +51,12 @@ def after_each_step(files: dict[str, bytes], steps: list, options: str) -> list[
         done = _in_namespace(work, options, files, steps)
     if done.returncode:
         raise RuntimeError(f"no image was mounted: {done.stderr.decode(errors='replace')[-300:]}")
-    return pickle.loads(done.stdout)
+    return ast.literal_eval(done.stdout.decode())
 
 
 def _in_namespace(work: str, options: str, files: dict, steps: list) -> subprocess.CompletedProcess:
     command = [find("unshare"), "--mount", sys.executable, "-S", __file__, work, options]
-    given = pickle.dumps((files, [tuple(step) for step in steps]))
+    given = repr((files, [tuple(step) for step in steps])).encode()
     return subprocess.run(command, input=given, capture_output=True, timeout=SECONDS)
 
 
@@ -71,7 +71,7 @@ def _child(work: Path, options: str) -> None:
     sys.path.insert(0, str(ROOT))
     from helpers.slots import Step, perform
 
-    files, steps = pickle.loads(sys.stdin.buffer.read())
+    files, steps = ast.literal_eval(sys.stdin.read())
     disk, mounted = work / "disk", work / "mounted"
     mounted.mkdir()
     with open(disk, "wb") as image:
@@ -93,7 +93,7 @@ def _child(work: Path, options: str) -> None:
         found.append({p.name: p.read_bytes() for p in mounted.iterdir() if p.is_file()})
         _run("umount", mounted)
         cut.unlink()
-    sys.stdout.buffer.write(pickle.dumps(found))
+    print(repr(found))
 
 
 if __name__ == "__main__":
